@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0
+# Builds, installs and tests chimney: `make help` lists what there is.
+
+KVER	?= $(shell uname -r)
+KDIR	?= /lib/modules/$(KVER)/build
+PREFIX	?= /usr/local
+DESTDIR	?=
+MODULE	:= kmod/chimney.ko
+VM	:= selftests/vm/vm
+export KDIR KVER PREFIX DESTDIR
+
+INSTMOD	:= $(DESTDIR)/lib/modules/$(KVER)/updates/chimney
+SBIN	:= $(DESTDIR)$(PREFIX)/sbin
+MODCONF	:= $(DESTDIR)/etc/modprobe.d
+
+.PHONY: all modules gate tools install uninstall vm check demo bench style clean distclean help
+
+all: modules gate tools	## build all of it (the default) against KDIR
+
+modules:	## build the kernel module (kmod/)
+	$(if $(wildcard Kbuild),$(MAKE) -C $(KDIR) M=$(CURDIR) modules,@echo "no Kbuild yet")
+
+gate: modules	## build the eBPF gate (bpf/)
+	$(if $(wildcard bpf/Makefile),$(MAKE) -C bpf,@echo "no bpf/ yet")
+
+tools: gate	## build chimneyctl (userspace/)
+	$(if $(wildcard userspace/Makefile),$(MAKE) -C userspace,@echo "no userspace/ yet")
+
+install:	## install module, chimneyctl and modprobe settings under DESTDIR
+	$(if $(wildcard $(MODULE)),install -D -m 644 -t $(INSTMOD) $(MODULE))
+	$(if $(wildcard userspace/chimneyctl),install -D -m 755 -t $(SBIN) userspace/chimneyctl)
+	$(if $(wildcard userspace/chimney.conf),install -D -m 644 -t $(MODCONF) userspace/chimney.conf)
+	$(if $(DESTDIR),,depmod $(KVER))
+
+uninstall:	## remove what install installed
+	rm -f $(INSTMOD)/chimney.ko $(SBIN)/chimneyctl $(MODCONF)/chimney.conf
+	-rmdir $(INSTMOD)
+	$(if $(DESTDIR),,depmod $(KVER))
+
+vm:	## a shell in a virtual Debian 13 with module and tools installed
+	$(VM) shell
+
+check:	## run all tests in virtual machines; T=name runs one
+	selftests/vm/check $(T)
+
+demo:	## show on two virtual NICs what chimney does
+	@test -e selftests/demo.sh || { echo "demo: not yet"; exit 1; }
+	$(VM) run --topology hub --timeout 1800 selftests/demo.sh
+
+bench:	## count instructions, stock against chimney (out/bench.json)
+	@test -e selftests/bench/run.sh || { echo "bench: not yet"; exit 1; }
+	$(VM) run --topology none --icount --timeout 3600 selftests/bench/run.sh
+
+style:	## check coding style: checkpatch, sparse and shellcheck
+	selftests/vm/style
+
+clean:	## remove what building left
+	$(if $(wildcard $(KDIR)/Makefile),$(if $(wildcard Kbuild),$(MAKE) -C $(KDIR) M=$(CURDIR) clean))
+	$(if $(wildcard bpf/Makefile),$(MAKE) -C bpf clean)
+	$(if $(wildcard userspace/Makefile),$(MAKE) -C userspace clean)
+	rm -rf out
+
+distclean: clean	## remove the virtual machine's image and downloads too
+	rm -rf --one-file-system .cache
+
+help:	## this list
+	@awk -F ':.*## *' '/^[a-z]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
