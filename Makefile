@@ -5,6 +5,7 @@ KVER	?= $(shell uname -r)
 KDIR	?= /lib/modules/$(KVER)/build
 PREFIX	?= /usr/local
 DESTDIR	?=
+TOPOLOGY ?= hub
 MODULE	:= kmod/chimney.ko
 VM	:= selftests/vm/vm
 export KDIR KVER PREFIX DESTDIR
@@ -27,7 +28,7 @@ tools: gate	## build chimneyctl (userspace/)
 	$(if $(wildcard userspace/Makefile),$(MAKE) -C userspace,@echo "no userspace/ yet")
 
 install:	## install module, chimneyctl and modprobe settings under DESTDIR
-	$(if $(wildcard $(MODULE)),install -D -m 644 -t $(INSTMOD) $(MODULE))
+	$(if $(wildcard $(MODULE)),install -D -m 644 -t $(INSTMOD) $(MODULE) && strip -g $(INSTMOD)/chimney.ko)
 	$(if $(wildcard userspace/chimneyctl),install -D -m 755 -t $(SBIN) userspace/chimneyctl)
 	$(if $(wildcard userspace/chimney.conf),install -D -m 644 -t $(MODCONF) userspace/chimney.conf)
 	$(if $(DESTDIR),,depmod $(KVER))
@@ -40,8 +41,8 @@ uninstall:	## remove what install installed
 vm:	## a shell in a virtual Debian 13 with module and tools installed
 	$(VM) shell
 
-check:	## run all tests in virtual machines; T=name runs one
-	selftests/vm/check $(T)
+check:	## run all tests in virtual machines; T=name runs one; TOPOLOGY=tap has TSO
+	@TOPOLOGY=$(TOPOLOGY) selftests/vm/check $(T)
 
 demo:	## show on two virtual NICs what chimney does
 	@test -e selftests/demo.sh || { echo "demo: not yet"; exit 1; }
