@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Capture sockets (AF_PACKET).  No netfilter hook sees them, so the gate
+ * follows the calls by which taps come and go, and finds those that are there
+ * before it (scan_captures).  Binding, setting up a ring and joining a fanout
+ * group each take a tap off and put it back: what counts is whether a struct
+ * packet_type is on a list, not how often something was called.
+ *
+ * A tap sees a flow's packets if it is on the flow's device, or on all devices
+ * of its netns.
+ */
+
+/* a tap; key of "captures" is the address of its packet_type */
+struct capture {
+	u64 netns;
+	u32 ifindex;
+	u16 ethertype;
+	u16 pad;
+};
+
+/* what taps see; value of "watched" is how many there are */
+struct watched {
+	u64 netns;
+	u32 ifindex;
+	u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, u64);
+	__type(value, struct capture);
+} captures SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct watched);
+	__type(value, s32);
+} watched SEC(".maps");
+
+/* A tap could not be recorded: from then on, all flows stay in the host. */
+bool captures_lost;
+/* How many there are: most of the time none, and then no map is looked into. */
+__s32 nr_captures;
+
+static __always_inline bool watched_by_capture(u64 netns, u32 ifindex)
+{
+	struct watched key = { .netns = netns, .ifindex = ifindex };
+	s32 *count = bpf_map_lookup_elem(&watched, &key);
+
+	return count && *count > 0;
+}
+
+static __always_inline u64 capture_judge(const struct chimney_packet *packet)
+{
+	u64 netns = packet->flow.netns;
+
+	if (captures_lost)
+		return CHIMNEY_MASK(CAPTURE);
+	if (!nr_captures)
+		return 0;
+	if (watched_by_capture(netns, packet->ifindex) ||
+	    watched_by_capture(netns, 0) || watched_by_capture(0, 0))
+		return CHIMNEY_MASK(CAPTURE);
+	return 0;
+}
+
+static __always_inline void capture_count(const struct capture *capture, s32 n)
+{
+	struct watched key = {
+		.netns = capture->netns,
+		.ifindex = capture->ifindex,
+	};
+	s32 zero = 0, *count;
+
+	bpf_map_update_elem(&watched, &key, &zero, BPF_NOEXIST);
+	count = bpf_map_lookup_elem(&watched, &key);
+	if (!count) {
+		captures_lost = true;
+		return;
+	}
+	__sync_fetch_and_add(count, n);
+	__sync_fetch_and_add(&nr_captures, n);
+}
+
+/* Context: RCU read side. */
+static __always_inline void capture_add(struct packet_type *pt)
+{
+	u16 ethertype = bpf_ntohs(BPF_CORE_READ(pt, type));
+	struct net_device *dev = BPF_CORE_READ(pt, dev);
+	struct net *net = BPF_CORE_READ(pt, af_packet_net);
+	struct chimney_selector selector = {};
+	struct capture capture = {};
+	u64 key = (u64)pt;
+
+	/* the protocols themselves are on the same lists */
+	if (ethertype != ETH_P_ALL &&
+	    ((ethertype != ETH_P_IP && ethertype != ETH_P_IPV6) ||
+	     !BPF_CORE_READ(pt, af_packet_priv)))
+		return;
+
+	if (dev) {
+		capture.ifindex = BPF_CORE_READ(dev, ifindex);
+		net = BPF_CORE_READ(dev, nd_net.net);
+	}
+	capture.netns = netns_cookie(net);
+	capture.ethertype = ethertype;
+	switch (bpf_map_update_elem(&captures, &key, &capture, BPF_NOEXIST)) {
+	case 0:
+		capture_count(&capture, 1);
+		break;
+	case -EEXIST:
+		return;
+	default:
+		captures_lost = true;
+	}
+
+	selector.netns = capture.netns;
+	selector.ifindex = capture.ifindex;
+	chimney_revoke(&selector, CHIMNEY_CAPTURE);
+}
+
+SEC("fexit/dev_add_pack")
+int BPF_PROG(capture_start, struct packet_type *pt)
+{
+	capture_add(pt);
+	return 0;
+}
+
+SEC("fexit/__dev_remove_pack")
+int BPF_PROG(capture_stop, struct packet_type *pt)
+{
+	struct capture *found, capture;
+	u64 key = (u64)pt;
+
+	found = bpf_map_lookup_elem(&captures, &key);
+	if (!found)
+		return 0;
+	capture = *found;
+	/* of two that remove it, one counts */
+	if (!bpf_map_delete_elem(&captures, &key))
+		capture_count(&capture, -1);
+	return 0;
+}
+
+/* How long a list may be; what does not fit must not go unnoticed. */
+#define SCAN_MAX	65536
+
+extern const void net_hotdata __ksym;
+extern const void ptype_base __ksym;
+extern const void net_namespace_list __ksym;
+
+void bpf_rcu_read_lock(void) __ksym;
+void bpf_rcu_read_unlock(void) __ksym;
+
+static __always_inline u64 list_next(u64 pos)
+{
+	return (u64)BPF_CORE_READ((struct list_head *)pos, next);
+}
+
+static __noinline int scan_taps(u64 head)
+{
+	u64 pos = head;
+	int i;
+
+	bpf_for(i, 0, SCAN_MAX) {
+		pos = list_next(pos);
+		if (!pos || pos == head)
+			return 0;
+		capture_add((void *)(pos - bpf_core_field_offset(struct packet_type, list)));
+	}
+	captures_lost = true;
+	return 0;
+}
+
+static __noinline int scan_devices(u64 net)
+{
+	u64 head = net + bpf_core_field_offset(struct net, dev_base_head);
+	u64 pos = head, dev;
+	int i;
+
+	bpf_for(i, 0, SCAN_MAX) {
+		pos = list_next(pos);
+		if (!pos || pos == head)
+			return 0;
+		dev = pos - bpf_core_field_offset(struct net_device, dev_list);
+		scan_taps(dev + bpf_core_field_offset(struct net_device, ptype_all));
+		scan_taps(dev + bpf_core_field_offset(struct net_device, ptype_specific));
+	}
+	captures_lost = true;
+	return 0;
+}
+
+/* Run once by the loader, when the programs above already follow changes. */
+SEC("syscall")
+int scan_captures(void *ctx)
+{
+	u64 head = (u64)&net_namespace_list;
+	u64 pos = head;
+	int i;
+
+	bpf_rcu_read_lock();
+	scan_taps((u64)&net_hotdata +
+		  bpf_core_field_offset(struct net_hotdata, ptype_all));
+	bpf_for(i, 0, 16)
+		scan_taps((u64)&ptype_base + i * sizeof(struct list_head));
+	bpf_for(i, 0, SCAN_MAX) {
+		pos = list_next(pos);
+		if (!pos || pos == head)
+			break;
+		scan_devices(pos - bpf_core_field_offset(struct net, list));
+	}
+	bpf_rcu_read_unlock();
+	return captures_lost;
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The gate: decides which flows may leave the host path.  The module shows it
+ * packets of flows that are in the host (judge) and tells it what became of
+ * flows (changed); it keeps one verdict for each connection in the map "flows".
+ *
+ * A flow is offered when both of its directions were found clean under one and
+ * the same policy (epoch).  Nothing found means: no feature of the files below.
+ */
+#include "gate.h"
+
+#define EEXIST 17
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct chimney_tuple);
+	__type(value, struct chimney_verdict);
+} flows SEC(".maps");
+
+#include "capture.h"
+#include "conntrack.h"
+#include "ipsec.h"
+#include "rewritten.h"
+#include "rules.h"
+
+static const struct chimney_verdict no_verdict;
+
+/* The first reasons of a mask by name, for people who dump the map. */
+static __always_inline void name_reasons(enum chimney_reason *named, u64 mask)
+{
+	int i, n = 0;
+
+	for (i = 0; i < CHIMNEY_NAMED; i++)
+		named[i] = CHIMNEY_NONE;
+	bpf_for(i, 1, CHIMNEY_REASON_MAX) {
+		if (!(mask & (1ULL << i)))
+			continue;
+		if (n < 0 || n >= CHIMNEY_NAMED)
+			break;
+		named[n++] = i;
+	}
+}
+
+/*
+ * A flow's verdict.  Entries are made on what a flow sends, when its socket is
+ * locked and cannot close at the same time.
+ */
+static __always_inline struct chimney_verdict *
+verdict_of(const struct chimney_tuple *key, u8 dir)
+{
+	struct chimney_verdict *verdict = bpf_map_lookup_elem(&flows, key);
+
+	if (verdict || dir != CHIMNEY_OUT)
+		return verdict;
+	bpf_map_update_elem(&flows, key, &no_verdict, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&flows, key);
+}
+
+SEC("struct_ops/judge")
+u64 BPF_PROG(judge, struct sk_buff *skb, struct sock *sk,
+	     const struct chimney_packet *packet)
+{
+	struct chimney_verdict *verdict;
+	u64 epoch = packet->epoch;
+	struct chimney_tuple key;
+	u8 dir = packet->dir;
+	u64 reasons;
+
+	bpf_probe_read_kernel(&key, sizeof(key), &packet->flow);
+	reasons = ipsec_judge(skb, packet) | conntrack_judge(skb) |
+		  capture_judge(packet) | rewritten_judge(packet, &key);
+
+	verdict = verdict_of(&key, dir);
+	if (!verdict)
+		return reasons;
+	if (dir == CHIMNEY_OUT) {
+		name_reasons(verdict->out, reasons);
+		verdict->reasons[CHIMNEY_OUT] = reasons;
+		verdict->judged_ns[CHIMNEY_OUT] = bpf_ktime_get_ns();
+		verdict->epoch[CHIMNEY_OUT] = epoch;
+		if (!reasons && !verdict->reasons[CHIMNEY_IN] &&
+		    verdict->epoch[CHIMNEY_IN] == epoch)
+			chimney_offer(skb, sk, packet);
+	} else {
+		name_reasons(verdict->in, reasons);
+		verdict->reasons[CHIMNEY_IN] = reasons;
+		verdict->judged_ns[CHIMNEY_IN] = bpf_ktime_get_ns();
+		verdict->epoch[CHIMNEY_IN] = epoch;
+	}
+	return reasons;
+}
+
+SEC("struct_ops/changed")
+void BPF_PROG(changed, const struct chimney_event *event)
+{
+	struct chimney_verdict *verdict;
+	struct chimney_tuple key;
+
+	bpf_probe_read_kernel(&key, sizeof(key), &event->flow);
+	verdict = bpf_map_lookup_elem(&flows, &key);
+	if (!verdict)
+		return;
+	verdict->state = event->to;
+	if (event->reason)
+		verdict->uploaded = event->reason;
+	if (event->to == CHIMNEY_OFFLOADED)
+		verdict->offloads++;
+	if (event->from == CHIMNEY_UPLOADING) {
+		verdict->tx_packets += event->tx_packets;
+		verdict->tx_bytes += event->tx_bytes;
+		verdict->rx_packets += event->rx_packets;
+		verdict->rx_bytes += event->rx_bytes;
+	}
+}
+
+/* A verdict goes with its connection. */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(verdict_close, struct sock *sk, int oldstate, int newstate)
+{
+	struct inet_sock *inet = (struct inet_sock *)sk;
+	struct chimney_tuple key = {};
+
+	if (newstate != TCP_CLOSE || oldstate == TCP_LISTEN ||
+	    oldstate == TCP_SYN_SENT)
+		return 0;
+
+	key.netns = netns_cookie(sk->__sk_common.skc_net.net);
+	key.lport = bpf_ntohs(BPF_CORE_READ(inet, inet_sport));
+	key.rport = bpf_ntohs(sk->__sk_common.skc_dport);
+	key.family = AF_INET6;
+	if (sk->__sk_common.skc_family == AF_INET6) {
+		BPF_CORE_READ_INTO(&key.local, inet, pinet6, saddr);
+		BPF_CORE_READ_INTO(&key.remote, sk, __sk_common.skc_v6_daddr);
+	}
+	if (sk->__sk_common.skc_family == AF_INET ||
+	    (!*(u64 *)key.remote &&
+	     *(u32 *)(key.remote + 8) == bpf_htonl(0xffff))) {
+		key.family = AF_INET;
+		*(u16 *)(key.local + 10) = 0xffff;
+		*(u16 *)(key.remote + 10) = 0xffff;
+		*(u32 *)(key.local + 12) = BPF_CORE_READ(inet, inet_saddr);
+		*(u32 *)(key.remote + 12) = sk->__sk_common.skc_daddr;
+	}
+	bpf_map_delete_elem(&flows, &key);
+	return 0;
+}
+
+SEC(".struct_ops.link")
+struct chimney_gate gate = {
+	.judge = (void *)judge,
+	.changed = (void *)changed,
+	.name = "chimney",
+	.version = CHIMNEY_GATE_VERSION,
+};
+
+char _license[] SEC("license") = "GPL";

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the gate's files share.  Each feature of the compatibility table has one
+ * file: how a packet shows it (FEATURE_judge), and the events that change it
+ * (programs that revoke flows).
+ */
+#ifndef CHIMNEY_BPF_GATE_H
+#define CHIMNEY_BPF_GATE_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+/* macros are not in BTF */
+#define CHIMNEY_MASK(id)	(1ULL << CHIMNEY_##id)
+#define CHIMNEY_NAMED		4
+#define CHIMNEY_GATE_VERSION	1
+#define AF_INET			2
+#define AF_INET6		10
+#define ETH_P_ALL		0x0003
+#define ETH_P_IP		0x0800
+#define ETH_P_IPV6		0x86dd
+
+/* kmod/gate.c */
+int chimney_offer(struct sk_buff *skb, struct sock *sk,
+		  const struct chimney_packet *packet) __ksym;
+int chimney_revoke(const struct chimney_selector *selector,
+		   u32 reason) __ksym;
+
+/* Cookie of a namespace; 0, which stands for all of them, for none. */
+static __always_inline u64 netns_cookie(const struct net *net)
+{
+	return net ? BPF_CORE_READ(net, net_cookie) : 0;
+}
+
+#endif /* CHIMNEY_BPF_GATE_H */

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * IPsec (xfrm).  A policy that covers a flow shows on its packets: in the route
+ * of what it sends, and in the security path of what it receives.  Clear text
+ * that arrives under a policy is dropped by TCP itself, on the path or not.
+ *
+ * Security associations need no trigger of their own: they change nothing for a
+ * route that is in use, and the route is what the path follows.
+ */
+
+static __always_inline u64 ipsec_judge(const struct sk_buff *skb,
+				       const struct chimney_packet *packet)
+{
+	const struct dst_entry *dst;
+	int sec_path;
+
+	if (packet->dir == CHIMNEY_OUT) {
+		dst = (void *)(skb->_skb_refdst & ~1UL);
+		return dst && BPF_CORE_READ(dst, xfrm) ? CHIMNEY_MASK(IPSEC) : 0;
+	}
+	sec_path = bpf_core_enum_value(enum skb_ext_id, SKB_EXT_SEC_PATH);
+	return skb->active_extensions & (1 << sec_path) ? CHIMNEY_MASK(IPSEC) : 0;
+}
+
+static __always_inline void ipsec_address(u8 *to, const xfrm_address_t *from,
+					  u16 family)
+{
+	if (family == AF_INET6) {
+		BPF_CORE_READ_INTO((__be32(*)[4])to, from, in6.in6_u.u6_addr32);
+		return;
+	}
+	to[10] = 0xff;
+	to[11] = 0xff;
+	*(__be32 *)(to + 12) = BPF_CORE_READ(from, a4);
+}
+
+/* Uploads the flows that a policy selects, in the netns that it is in. */
+static __always_inline void ipsec_revoke(struct xfrm_policy *policy, bool out,
+					 bool in)
+{
+	struct xfrm_selector *from = __builtin_preserve_access_index(&policy->selector);
+	struct chimney_selector selector = {
+		.netns = netns_cookie(BPF_CORE_READ(policy, xp_net.net)),
+		.family = BPF_CORE_READ(from, family),
+	};
+	u8 proto = BPF_CORE_READ(from, proto);
+	xfrm_address_t *saddr = __builtin_preserve_access_index(&from->saddr);
+	xfrm_address_t *daddr = __builtin_preserve_access_index(&from->daddr);
+	u16 sport = bpf_ntohs(BPF_CORE_READ(from, sport));
+	u16 dport = bpf_ntohs(BPF_CORE_READ(from, dport));
+	u16 sport_mask = bpf_ntohs(BPF_CORE_READ(from, sport_mask));
+	u16 dport_mask = bpf_ntohs(BPF_CORE_READ(from, dport_mask));
+
+	if (proto && proto != IPPROTO_TCP)
+		return;
+	if (out) {
+		ipsec_address(selector.local, saddr, selector.family);
+		ipsec_address(selector.remote, daddr, selector.family);
+		selector.local_plen = BPF_CORE_READ(from, prefixlen_s);
+		selector.remote_plen = BPF_CORE_READ(from, prefixlen_d);
+		selector.lport = sport;
+		selector.lport_mask = sport_mask;
+		selector.rport = dport;
+		selector.rport_mask = dport_mask;
+		chimney_revoke(&selector, CHIMNEY_IPSEC);
+	}
+	if (in) {
+		ipsec_address(selector.local, daddr, selector.family);
+		ipsec_address(selector.remote, saddr, selector.family);
+		selector.local_plen = BPF_CORE_READ(from, prefixlen_d);
+		selector.remote_plen = BPF_CORE_READ(from, prefixlen_s);
+		selector.lport = dport;
+		selector.lport_mask = dport_mask;
+		selector.rport = sport;
+		selector.rport_mask = sport_mask;
+		chimney_revoke(&selector, CHIMNEY_IPSEC);
+	}
+}
+
+SEC("fexit/xfrm_policy_insert")
+int BPF_PROG(ipsec_policy_insert, int dir, struct xfrm_policy *policy, int excl,
+	     int ret)
+{
+	if (!ret)
+		ipsec_revoke(policy, dir == XFRM_POLICY_OUT,
+			     dir == XFRM_POLICY_IN);
+	return 0;
+}
+
+/* Whatever a policy shadowed counts when it goes, by whichever way. */
+SEC("fexit/xfrm_policy_kill")
+int BPF_PROG(ipsec_policy_kill, struct xfrm_policy *policy)
+{
+	ipsec_revoke(policy, true, true);
+	return 0;
+}

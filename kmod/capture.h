@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Who else sees packets?  The gate knows of captures from the calls that start
+ * and end them.  These are the guards behind it: they cost a load or two for
+ * each packet and depend on nobody.
+ */
+#ifndef CHIMNEY_CAPTURE_H
+#define CHIMNEY_CAPTURE_H
+
+#include <linux/netdevice.h>
+#include <net/hotdata.h>
+
+/* Taps on all devices are in one list for all namespaces. */
+static inline bool chimney_capture_any(const struct net *net)
+{
+	const struct packet_type *pt;
+
+	list_for_each_entry_rcu(pt, &net_hotdata.ptype_all, list)
+		if (!pt->af_packet_net || net_eq(pt->af_packet_net, net))
+			return true;
+	return false;
+}
+
+/**
+ * chimney_capture_active() - is there a packet tap that sees a device?
+ * @dev: the device
+ * @net: its namespace
+ *
+ * Context: RCU read side.
+ */
+static inline bool chimney_capture_active(const struct net_device *dev,
+					  const struct net *net)
+{
+	if (unlikely(!list_empty(&dev->ptype_all) ||
+		     !list_empty(&dev->ptype_specific)))
+		return true;
+	return unlikely(!list_empty(&net_hotdata.ptype_all)) &&
+	       chimney_capture_any(net);
+}
+
+#endif /* CHIMNEY_CAPTURE_H */

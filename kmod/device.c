@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Network devices: the switch, the counters, and the ingress hook that takes
+ * received packets off to chimney_receive().
+ *
+ * The hook is the one that nf_flow_table uses: it comes after GRO, packet taps,
+ * XDP and tc, it is not exclusive, and every kind of device has it.  It runs
+ * last of all ingress hooks, so that nftables' netdev chains still decide.
+ */
+#include <linux/ethtool.h>
+#include <linux/hashtable.h>
+#include <linux/module.h>
+#include <linux/rtnetlink.h>
+
+#include "device.h"
+#include "flow.h"
+#include "gate.h"
+#include "netns.h"
+#include "path.h"
+
+static DEFINE_HASHTABLE(chimney_devs, 8);
+
+/*
+ * Drivers on which chimney is enabled unless the administrator says otherwise:
+ * those that have a test.
+ */
+static const char * const chimney_drivers[] = { "virtio_net", "veth" };
+
+static bool default_enable = true;
+module_param_named(enable, default_enable, bool, 0444);
+MODULE_PARM_DESC(enable, "initial value of /sys/class/net/DEV/chimney/enable on virtio_net and veth (default: Y)");
+
+static bool chimney_dev_served(const struct net_device *dev)
+{
+	return dev->type == ARPHRD_ETHER && !(dev->flags & IFF_LOOPBACK);
+}
+
+static bool chimney_dev_default(const struct net_device *dev)
+{
+	const struct device *parent = dev->dev.parent;
+	const char *driver = "";
+	int i;
+
+	if (!default_enable || !chimney_dev_served(dev))
+		return false;
+	if (dev->rtnl_link_ops)
+		driver = dev->rtnl_link_ops->kind;
+	else if (parent && parent->driver)
+		driver = parent->driver->name;
+	for (i = 0; i < ARRAY_SIZE(chimney_drivers); i++)
+		if (!strcmp(driver, chimney_drivers[i]))
+			return true;
+	return false;
+}
+
+/**
+ * chimney_dev_find() - chimney's part of a device
+ * @dev: the device
+ *
+ * Context: RCU read side or chimney_mutex held.
+ * Return: NULL if there is none.
+ */
+struct chimney_dev *chimney_dev_find(const struct net_device *dev)
+{
+	struct chimney_dev *cdev;
+
+	hash_for_each_possible_rcu(chimney_devs, cdev, node,
+				   (unsigned long)dev,
+				   lockdep_is_held(&chimney_mutex))
+		if (cdev->dev == dev)
+			return cdev;
+	return NULL;
+}
+
+/**
+ * chimney_dev_get() - the same with a reference, if the device is switched on
+ * @dev: the device
+ *
+ * Return: NULL if flows on @dev are to stay in the host.
+ */
+struct chimney_dev *chimney_dev_get(const struct net_device *dev)
+{
+	struct chimney_dev *cdev;
+
+	rcu_read_lock();
+	cdev = chimney_dev_find(dev);
+	if (cdev && (!READ_ONCE(cdev->hooked) ||
+		     !refcount_inc_not_zero(&cdev->ref)))
+		cdev = NULL;
+	rcu_read_unlock();
+	return cdev;
+}
+
+static void chimney_dev_free(struct rcu_head *rcu)
+{
+	struct chimney_dev *cdev = container_of(rcu, struct chimney_dev, rcu);
+
+	free_percpu(cdev->stats);
+	kfree(cdev);
+}
+
+/**
+ * chimney_dev_put() - drop a reference
+ * @cdev: the device's part
+ */
+void chimney_dev_put(struct chimney_dev *cdev)
+{
+	if (refcount_dec_and_test(&cdev->ref))
+		call_rcu(&cdev->rcu, chimney_dev_free);
+}
+
+/* Bring the ingress hook in line with the switches. */
+static void chimney_dev_hook(struct chimney_dev *cdev)
+{
+	bool on = cdev->enable && chimney_gate_armed();
+	struct net *net = dev_net(cdev->dev);
+
+	lockdep_assert_held(&chimney_mutex);
+	if (on == cdev->hooked)
+		return;
+	if (on) {
+		WRITE_ONCE(cdev->hooked,
+			   !nf_register_net_hook(net, &cdev->hook));
+		return;
+	}
+	WRITE_ONCE(cdev->hooked, false);
+	chimney_flows_revoke_dev(cdev->dev, CHIMNEY_DEVICE);
+	nf_unregister_net_hook(net, &cdev->hook);
+}
+
+/**
+ * chimney_dev_rearm() - hook or unhook every device
+ *
+ * Context: process, chimney_mutex held.
+ */
+void chimney_dev_rearm(void)
+{
+	struct chimney_dev *cdev;
+	int bkt;
+
+	hash_for_each(chimney_devs, bkt, cdev, node)
+		chimney_dev_hook(cdev);
+}
+
+static ssize_t enable_show(struct device *dev, struct device_attribute *attr,
+			   char *buf)
+{
+	struct chimney_dev *cdev;
+	bool enable = false;
+
+	rcu_read_lock();
+	cdev = chimney_dev_find(to_net_dev(dev));
+	if (cdev)
+		enable = cdev->enable;
+	rcu_read_unlock();
+	return sysfs_emit(buf, "%d\n", enable);
+}
+
+static ssize_t enable_store(struct device *dev, struct device_attribute *attr,
+			    const char *buf, size_t len)
+{
+	struct net_device *netdev = to_net_dev(dev);
+	struct chimney_dev *cdev;
+	bool enable;
+
+	if (!ns_capable(dev_net(netdev)->user_ns, CAP_NET_ADMIN))
+		return -EPERM;
+	if (kstrtobool(buf, &enable)) {
+		netdev_warn(netdev,
+			    "chimney/enable: \"%.*s\" is not allowed: 0 or 1\n",
+			    (int)strcspn(buf, "\n"), buf);
+		return -EINVAL;
+	}
+	if (enable && !chimney_dev_served(netdev)) {
+		netdev_warn(netdev,
+			    "chimney/enable: only Ethernet devices are served\n");
+		return -EOPNOTSUPP;
+	}
+
+	mutex_lock(&chimney_mutex);
+	cdev = chimney_dev_find(netdev);
+	if (cdev) {
+		cdev->enable = enable;
+		chimney_dev_hook(cdev);
+	}
+	mutex_unlock(&chimney_mutex);
+	return cdev ? len : -ENODEV;
+}
+static DEVICE_ATTR_RW(enable);
+
+static ssize_t stat_show(const struct device *dev, char *buf, size_t offset)
+{
+	struct chimney_dev *cdev;
+	u64 sum = 0;
+	int cpu;
+
+	rcu_read_lock();
+	cdev = chimney_dev_find(to_net_dev(dev));
+	if (cdev)
+		for_each_possible_cpu(cpu)
+			sum += READ_ONCE(*(u64 *)((char *)per_cpu_ptr(cdev->stats, cpu) + offset));
+	rcu_read_unlock();
+	return sysfs_emit(buf, "%llu\n", sum);
+}
+
+#define CHIMNEY_DEV_STAT(name)						       \
+static ssize_t name##_show(struct device *dev, struct device_attribute *attr,  \
+			   char *buf)					       \
+{									       \
+	return stat_show(dev, buf, offsetof(struct chimney_dev_stats, name));  \
+}									       \
+static DEVICE_ATTR_RO(name)
+
+CHIMNEY_DEV_STAT(tx_packets);
+CHIMNEY_DEV_STAT(tx_bytes);
+CHIMNEY_DEV_STAT(rx_packets);
+CHIMNEY_DEV_STAT(rx_bytes);
+CHIMNEY_DEV_STAT(offloads);
+CHIMNEY_DEV_STAT(uploads);
+CHIMNEY_DEV_STAT(fallbacks);
+
+static struct attribute *chimney_dev_attrs[] = {
+	&dev_attr_enable.attr,
+	&dev_attr_tx_packets.attr,
+	&dev_attr_tx_bytes.attr,
+	&dev_attr_rx_packets.attr,
+	&dev_attr_rx_bytes.attr,
+	&dev_attr_offloads.attr,
+	&dev_attr_uploads.attr,
+	&dev_attr_fallbacks.attr,
+	NULL,
+};
+
+static const struct attribute_group chimney_dev_group = {
+	.name = "chimney",
+	.attrs = chimney_dev_attrs,
+};
+
+static void chimney_dev_speed(struct chimney_dev *cdev)
+{
+	struct ethtool_link_ksettings link;
+	u32 speed = 0;
+
+	ASSERT_RTNL();
+	if (!__ethtool_get_link_ksettings(cdev->dev, &link) &&
+	    link.base.speed != SPEED_UNKNOWN)
+		speed = link.base.speed;
+	WRITE_ONCE(cdev->speed, speed);
+}
+
+static void chimney_dev_add(struct net_device *dev)
+{
+	struct chimney_dev *cdev;
+
+	cdev = kzalloc(sizeof(*cdev), GFP_KERNEL);
+	if (!cdev)
+		return;
+	cdev->stats = alloc_percpu(struct chimney_dev_stats);
+	if (!cdev->stats) {
+		kfree(cdev);
+		return;
+	}
+	cdev->dev = dev;
+	cdev->ifindex = dev->ifindex;
+	cdev->enable = chimney_dev_default(dev);
+	refcount_set(&cdev->ref, 1);
+	cdev->hook.hook = chimney_receive;
+	cdev->hook.priv = cdev;
+	cdev->hook.dev = dev;
+	cdev->hook.pf = NFPROTO_NETDEV;
+	cdev->hook.hooknum = NF_NETDEV_INGRESS;
+	cdev->hook.priority = INT_MAX;
+
+	if (sysfs_create_group(&dev->dev.kobj, &chimney_dev_group))
+		netdev_warn(dev, "chimney: no sysfs files\n");
+	mutex_lock(&chimney_mutex);
+	hash_add_rcu(chimney_devs, &cdev->node, (unsigned long)dev);
+	chimney_dev_hook(cdev);
+	mutex_unlock(&chimney_mutex);
+}
+
+static void chimney_dev_del(struct net_device *dev)
+{
+	struct chimney_dev *cdev;
+
+	/* waits for readers of the files, who may wait for the mutex */
+	sysfs_remove_group(&dev->dev.kobj, &chimney_dev_group);
+
+	mutex_lock(&chimney_mutex);
+	cdev = chimney_dev_find(dev);
+	if (cdev) {
+		cdev->enable = false;
+		chimney_dev_hook(cdev);
+		hash_del_rcu(&cdev->node);
+		chimney_dev_put(cdev);
+	}
+	mutex_unlock(&chimney_mutex);
+}
+
+static int chimney_dev_event(struct notifier_block *nb, unsigned long event,
+			     void *ptr)
+{
+	struct net_device *dev = netdev_notifier_info_to_dev(ptr);
+	struct chimney_dev *cdev;
+
+	switch (event) {
+	case NETDEV_REGISTER:
+		chimney_dev_add(dev);
+		break;
+	case NETDEV_UNREGISTER:
+		chimney_dev_del(dev);
+		break;
+	case NETDEV_UP:
+	case NETDEV_CHANGE:
+		rcu_read_lock();
+		cdev = chimney_dev_find(dev);
+		rcu_read_unlock();
+		/* the RTNL keeps it */
+		if (cdev)
+			chimney_dev_speed(cdev);
+		break;
+	case NETDEV_GOING_DOWN:
+	case NETDEV_DOWN:
+	case NETDEV_CHANGEADDR:
+	case NETDEV_CHANGEUPPER:
+	case NETDEV_CHANGEMTU:
+		chimney_flows_revoke_dev(dev, CHIMNEY_LINK);
+		break;
+	}
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block chimney_dev_notifier = {
+	.notifier_call = chimney_dev_event,
+};
+
+/**
+ * chimney_devices_init() - follow all devices, those that exist included
+ *
+ * Return: 0 or a negative errno.
+ */
+int chimney_devices_init(void)
+{
+	return register_netdevice_notifier(&chimney_dev_notifier);
+}
+
+/**
+ * chimney_devices_exit() - the reverse; no hook may be left afterwards
+ */
+void chimney_devices_exit(void)
+{
+	/* replays NETDEV_UNREGISTER for every device */
+	unregister_netdevice_notifier(&chimney_dev_notifier);
+}

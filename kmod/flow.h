@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef CHIMNEY_FLOW_H
+#define CHIMNEY_FLOW_H
+
+#include <linux/rhashtable.h>
+#include <linux/workqueue.h>
+#include <net/inet_connection_sock.h>
+#include <net/tcp.h>
+
+#include "conntrack.h"
+#include "device.h"
+#include "netns.h"
+#include "uapi.h"
+
+/**
+ * struct chimney_key - finds a flow from a packet received
+ * @laddr: local address; IPv4 as v4-mapped IPv6
+ * @raddr: remote address, likewise
+ * @lport: local port
+ * @rport: remote port
+ */
+struct chimney_key {
+	struct in6_addr laddr;
+	struct in6_addr raddr;
+	__be16 lport;
+	__be16 rport;
+};
+
+/**
+ * struct chimney_flow - a connection that takes the path
+ * @node: in chimney_net.table while CHIMNEY_OFFLOADED
+ * @key: its tuple
+ * @state: enum chimney_state
+ * @sk: the socket; not a reference: it is good to look at only after
+ *	chimney_flow_get_sk()
+ * @cnet: its namespace
+ * @cdev: its device; a reference
+ * @family: AF_INET or AF_INET6, of its packets
+ * @dscp: TOS or traffic class without ECN that the gate has judged
+ * @mark: socket mark that the gate has judged
+ * @priority: socket priority that the gate has judged
+ * @epoch: policy epoch of the verdict
+ * @dst: its route; a reference, changed under the socket's lock
+ * @neigh: next hop; a reference, changed under the socket's lock
+ * @ct: its conntrack entry
+ * @tx_packets: sent by the path; under the socket's lock
+ * @tx_bytes: likewise, IP header included
+ * @rx_packets: received by the path
+ * @rx_bytes: likewise, IP header included
+ * @ops: the socket's operations meanwhile
+ * @host_ops: the socket's own operations
+ * @host_destruct: the socket's own destructor
+ * @list: in chimney_net.flows
+ * @installed: @ops are the socket's; under the socket's lock
+ * @pinned: someone has put a destructor over ours, which now has to stay
+ * @ref: one while installed, one for each queued work
+ * @offload_work: installs it
+ * @upload_work: gives the socket its own operations back
+ * @rcu: frees it
+ *
+ * Nothing here keeps the socket alive.  The socket's destructor is ours while
+ * installed, so that it cannot go without the flow noticing.
+ */
+struct chimney_flow {
+	struct rhash_head node;
+	struct chimney_key key;
+	int state;
+	struct sock *sk;
+	struct chimney_net *cnet;
+	struct chimney_dev *cdev;
+	u16 family;
+	u8 dscp;
+	u32 mark;
+	u32 priority;
+	u64 epoch;
+	struct dst_entry *dst;
+	struct neighbour *neigh;
+	struct chimney_ct ct;
+	u64 tx_packets;
+	u64 tx_bytes;
+	atomic64_t rx_packets;
+	atomic64_t rx_bytes;
+
+	struct inet_connection_sock_af_ops ops;
+	const struct inet_connection_sock_af_ops *host_ops;
+	void (*host_destruct)(struct sock *sk);
+
+	struct list_head list;
+	bool installed;
+	bool pinned;
+	refcount_t ref;
+	struct work_struct offload_work;
+	struct work_struct upload_work;
+	struct rcu_head rcu;
+};
+
+static inline u32 chimney_key_hash(const void *data, u32 len, u32 seed)
+{
+	const struct chimney_key *key = data;
+
+	if (ipv6_addr_v4mapped(&key->raddr))
+		return jhash_3words((__force u32)key->laddr.s6_addr32[3],
+				    (__force u32)key->raddr.s6_addr32[3],
+				    *(const u32 *)&key->lport, seed);
+	return jhash2(data, sizeof(*key) / sizeof(u32), seed);
+}
+
+static inline int chimney_key_cmp(struct rhashtable_compare_arg *arg,
+				  const void *obj)
+{
+	const struct chimney_key *a = arg->key;
+	const struct chimney_key *b = &((const struct chimney_flow *)obj)->key;
+
+	return !(*(const u32 *)&a->lport == *(const u32 *)&b->lport &&
+		 ipv6_addr_equal(&a->raddr, &b->raddr) &&
+		 ipv6_addr_equal(&a->laddr, &b->laddr));
+}
+
+static const struct rhashtable_params chimney_flow_params = {
+	.key_len = sizeof(struct chimney_key),
+	.key_offset = offsetof(struct chimney_flow, key),
+	.head_offset = offsetof(struct chimney_flow, node),
+	.hashfn = chimney_key_hash,
+	.obj_cmpfn = chimney_key_cmp,
+	.automatic_shrinking = true,
+};
+
+/**
+ * chimney_flow_of() - the flow whose operations a socket has
+ * @ops: the socket's icsk_af_ops, known to be a flow's
+ */
+static inline struct chimney_flow *
+chimney_flow_of(const struct inet_connection_sock_af_ops *ops)
+{
+	return container_of(ops, struct chimney_flow, ops);
+}
+
+/**
+ * chimney_flow_get_sk() - a reference to a flow's socket
+ * @flow: the flow
+ *
+ * TCP sockets are SLAB_TYPESAFE_BY_RCU: the memory may be another connection's
+ * by now.  Only ours has this flow's operations.
+ *
+ * Context: RCU read side.
+ * Return: true with a reference to flow->sk, which the caller has to drop.
+ */
+static inline bool chimney_flow_get_sk(const struct chimney_flow *flow)
+{
+	struct sock *sk = flow->sk;
+
+	if (unlikely(!refcount_inc_not_zero(&sk->sk_refcnt)))
+		return false;
+	if (likely(READ_ONCE(inet_csk(sk)->icsk_af_ops) == &flow->ops))
+		return true;
+	sock_gen_put(sk);
+	return false;
+}
+
+/**
+ * chimney_flow_lookup() - the offloaded flow that a received packet belongs to
+ * @cnet: namespace of the device
+ * @key: the packet's tuple
+ *
+ * Context: RCU read side.
+ */
+static inline struct chimney_flow *
+chimney_flow_lookup(struct chimney_net *cnet, const struct chimney_key *key)
+{
+	return rhashtable_lookup(&cnet->table, key, chimney_flow_params);
+}
+
+u64 chimney_sock_reasons(const struct sock *sk);
+void chimney_flow_info(struct sock *sk, struct chimney_sock_info *info);
+void chimney_sock_tuple(const struct sock *sk, struct chimney_tuple *tuple);
+enum chimney_reason chimney_flow_route(struct chimney_flow *flow,
+				       struct sock *sk, struct dst_entry *dst);
+enum chimney_reason chimney_flow_offer(struct sock *sk, struct sk_buff *skb,
+				       const struct chimney_packet *packet);
+bool chimney_flow_upload(struct chimney_flow *flow, struct sock *sk,
+			 enum chimney_reason reason);
+void chimney_flow_finish(struct chimney_flow *flow, struct sock *sk);
+u32 chimney_flows_revoke(const struct chimney_selector *sel,
+			 enum chimney_reason reason);
+u32 chimney_flows_revoke_dev(const struct net_device *dev,
+			     enum chimney_reason reason);
+int chimney_flows_init(void);
+void chimney_flows_drain(void);
+void chimney_flows_exit(void);
+
+#endif /* CHIMNEY_FLOW_H */

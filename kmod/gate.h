@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef CHIMNEY_GATE_H
+#define CHIMNEY_GATE_H
+
+#include <linux/types.h>
+
+#include "uapi.h"
+
+struct sk_buff;
+struct sock;
+
+#define CHIMNEY_GATE_VERSION 1
+#define CHIMNEY_GATE_NAME_LEN 16
+
+/**
+ * struct chimney_gate - the contract: what a gate's BPF programs implement
+ * @judge: shown a packet of an established flow that is in the host, late in
+ *	POST_ROUTING (sent) or LOCAL_IN (received); returns a mask of the
+ *	reasons that it found against the flow, 0 for none.  A gate that finds
+ *	both directions clean in one epoch calls the kfunc chimney_offer() from
+ *	here.  @sk is the flow's socket, not locked.
+ *	Not every packet is shown: the 16th, the 32nd ... of a direction, and
+ *	every 256th from there on.
+ * @changed: told that a flow has changed its state; may be NULL
+ * @name: what the gate calls itself, for people
+ * @version: CHIMNEY_GATE_VERSION, or attaching fails with -EINVAL
+ *
+ * Without an attached gate no flow is offloaded.  When it is detached or
+ * replaced, every flow is uploaded.
+ */
+struct chimney_gate {
+	u64 (*judge)(struct sk_buff *skb, struct sock *sk,
+		     const struct chimney_packet *packet);
+	void (*changed)(const struct chimney_event *event);
+	char name[CHIMNEY_GATE_NAME_LEN];
+	u32 version;
+};
+
+bool chimney_gate_armed(void);
+bool chimney_gate_attached(void);
+void chimney_gate_rearm(void);
+int chimney_gate_show(char *buf);
+u64 chimney_gate_judge(struct sk_buff *skb, struct sock *sk,
+		       const struct chimney_packet *packet);
+void chimney_gate_changed(const struct chimney_event *event);
+int chimney_gate_init(void);
+
+#endif /* CHIMNEY_GATE_H */

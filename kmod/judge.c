@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The hooks through which the gate sees flows that are in the host: late in
+ * POST_ROUTING and LOCAL_IN, when conntrack, NAT and mangling have done what
+ * they do.
+ *
+ * A packet that need not be judged has to pass in a few instructions, because
+ * all of the host's TCP comes through here.  So a flow is judged by samples,
+ * and a short connection never: that it was clean once, in each direction, is
+ * as good as that it was clean a hundred times, since every change of policy
+ * that could make it otherwise starts a new epoch.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/netfilter.h>
+#include <linux/netfilter_ipv4.h>
+#include <linux/netfilter_ipv6.h>
+#include <net/inet6_hashtables.h>
+#include <net/inet_hashtables.h>
+#include <net/ip6_route.h>
+#include <net/netfilter/nf_conntrack.h>
+#include <net/route.h>
+#include <net/tcp.h>
+#include <net/xfrm.h>
+
+#include "flow.h"
+#include "gate.h"
+#include "judge.h"
+#include "knobs.h"
+
+/* Segments of one direction between two samples: at first, and later. */
+#define CHIMNEY_SAMPLE_FIRST	16
+#define CHIMNEY_SAMPLE_LATER	256
+
+static u32 sample_mask(u32 segs)
+{
+	return (segs < CHIMNEY_SAMPLE_LATER ? CHIMNEY_SAMPLE_FIRST :
+					      CHIMNEY_SAMPLE_LATER) - 1;
+}
+
+static u32 skb_segs(const struct sk_buff *skb)
+{
+	return max_t(u32, 1, skb_shinfo(skb)->gso_segs);
+}
+
+static bool sk_judgeable(const struct sock *sk, const struct net *net)
+{
+	/* connected UDP sockets are in state TCP_ESTABLISHED, too */
+	return sk->sk_state == TCP_ESTABLISHED && sk_is_tcp(sk) &&
+	       net_eq(sock_net(sk), net);
+}
+
+/* Addresses and ports as the headers have them, from the socket's side. */
+static bool packet_read(const struct sk_buff *skb, struct chimney_packet *packet)
+{
+	struct chimney_tuple *seen = &packet->seen;
+	struct in6_addr *src = (struct in6_addr *)seen->local;
+	struct in6_addr *dst = (struct in6_addr *)seen->remote;
+	int thoff = skb_network_offset(skb);
+	const struct tcphdr *th;
+	struct tcphdr _th;
+
+	*seen = packet->flow;
+	if (skb->protocol == htons(ETH_P_IP)) {
+		const struct iphdr *iph = ip_hdr(skb);
+
+		if (iph->protocol != IPPROTO_TCP || ip_is_fragment(iph))
+			return false;
+		seen->family = AF_INET;
+		ipv6_addr_set_v4mapped(iph->saddr, src);
+		ipv6_addr_set_v4mapped(iph->daddr, dst);
+		packet->tos = iph->tos;
+		packet->ttl = iph->ttl;
+		thoff += ip_hdrlen(skb);
+	} else {
+		const struct ipv6hdr *ip6h = ipv6_hdr(skb);
+
+		if (ip6h->nexthdr != IPPROTO_TCP)
+			return false;
+		seen->family = AF_INET6;
+		*src = ip6h->saddr;
+		*dst = ip6h->daddr;
+		packet->tos = ipv6_get_dsfield(ip6h);
+		packet->ttl = ip6h->hop_limit;
+		thoff += sizeof(*ip6h);
+	}
+
+	th = skb_header_pointer(skb, thoff, sizeof(_th), &_th);
+	if (!th)
+		return false;
+	seen->lport = ntohs(th->source);
+	seen->rport = ntohs(th->dest);
+	if (packet->dir == CHIMNEY_IN) {
+		swap(*src, *dst);
+		swap(seen->lport, seen->rport);
+	}
+	return true;
+}
+
+/* What the socket wanted the header to be.  Context: RCU read side. */
+static void packet_sent(const struct sk_buff *skb, const struct sock *sk,
+			struct chimney_packet *packet)
+{
+	const struct dst_entry *dst = skb_dst(skb);
+	int ttl;
+
+	packet->sock_mark = READ_ONCE(sk->sk_mark);
+	packet->sock_priority = READ_ONCE(sk->sk_priority);
+	if (packet->seen.family == AF_INET6) {
+		packet->sock_tos = inet6_sk(sk)->tclass;
+		ttl = READ_ONCE(inet6_sk(sk)->hop_limit);
+		if (ttl < 0)
+			ttl = ip6_dst_hoplimit((struct dst_entry *)dst);
+	} else {
+		packet->sock_tos = READ_ONCE(inet_sk(sk)->tos);
+		ttl = READ_ONCE(inet_sk(sk)->uc_ttl);
+		if (ttl < 0)
+			ttl = ip4_dst_hoplimit(dst);
+	}
+	packet->sock_ttl = ttl;
+}
+
+static noinline void judge(struct sk_buff *skb, struct sock *sk,
+			   const struct net_device *dev, enum chimney_dir dir)
+{
+	struct chimney_net *cnet = chimney_pernet(sock_net(sk));
+	struct chimney_packet packet = {
+		/* before the judgement, so that a change after it is noticed */
+		.epoch = atomic64_read_acquire(&cnet->epoch),
+		.mark = skb->mark,
+		.priority = skb->priority,
+		.ifindex = dev ? dev->ifindex : 0,
+		.dir = dir,
+	};
+
+	chimney_sock_tuple(sk, &packet.flow);
+	if (!packet_read(skb, &packet))
+		return;
+	packet.sock_priority = packet.priority;
+	packet.sock_tos = packet.tos;
+	packet.sock_ttl = packet.ttl;
+	if (dir == CHIMNEY_OUT)
+		packet_sent(skb, sk, &packet);
+	chimney_count_mask(chimney_gate_judge(skb, sk, &packet));
+}
+
+/* A packet is about to leave to the device. */
+static unsigned int judge_out(void *priv, struct sk_buff *skb,
+			      const struct nf_hook_state *state)
+{
+	struct sock *sk = skb->sk;
+	u32 segs;
+
+	if (!sk || !sk_judgeable(sk, state->net))
+		return NF_ACCEPT;
+	/* counts this packet already */
+	segs = READ_ONCE(tcp_sk(sk)->segs_out);
+	if ((segs & sample_mask(segs)) < skb_segs(skb))
+		judge(skb, sk, state->out, CHIMNEY_OUT);
+	return NF_ACCEPT;
+}
+
+/*
+ * Early demux finds the socket of a plain packet.  What comes out of a tunnel,
+ * or was translated after early demux had looked, has none, and these are the
+ * flows about which the gate has something to say.
+ */
+static struct sock *find_sock(const struct sk_buff *skb,
+			      const struct nf_hook_state *state)
+{
+	struct inet_hashinfo *hashinfo = state->net->ipv4.tcp_death_row.hashinfo;
+	enum ip_conntrack_info ctinfo;
+	const struct nf_conn *ct = nf_ct_get(skb, &ctinfo);
+	int thoff = skb_transport_offset(skb);
+	const struct tcphdr *th;
+	struct tcphdr _th;
+
+	if (!secpath_exists(skb) && !(ct && ct->status & IPS_NAT_MASK))
+		return NULL;
+	th = skb_header_pointer(skb, thoff, sizeof(_th), &_th);
+	if (!th)
+		return NULL;
+	if (skb->protocol == htons(ETH_P_IP)) {
+		const struct iphdr *iph = ip_hdr(skb);
+
+		if (iph->protocol != IPPROTO_TCP)
+			return NULL;
+		return __inet_lookup_established(state->net, hashinfo,
+						 iph->saddr, th->source,
+						 iph->daddr, ntohs(th->dest),
+						 skb->skb_iif, 0);
+	}
+	if (ipv6_hdr(skb)->nexthdr != IPPROTO_TCP)
+		return NULL;
+	return __inet6_lookup_established(state->net, hashinfo,
+					  &ipv6_hdr(skb)->saddr, th->source,
+					  &ipv6_hdr(skb)->daddr,
+					  ntohs(th->dest), skb->skb_iif, 0);
+}
+
+/* A packet is about to be delivered to TCP. */
+static unsigned int judge_in(void *priv, struct sk_buff *skb,
+			     const struct nf_hook_state *state)
+{
+	struct sock *sk = skb->sk, *found = NULL;
+	u32 segs, mask;
+
+	if (!sk) {
+		found = find_sock(skb, state);
+		sk = found;
+	}
+	if (sk && sk_judgeable(sk, state->net)) {
+		/* does not count this packet yet */
+		segs = READ_ONCE(tcp_sk(sk)->segs_in);
+		mask = sample_mask(segs);
+		if ((segs & mask) + skb_segs(skb) > mask)
+			judge(skb, sk, state->in, CHIMNEY_IN);
+	}
+	if (found)
+		sock_gen_put(found);
+	return NF_ACCEPT;
+}
+
+#define JUDGE_HOOK(family, num, fn) {					\
+	.hook = fn,							\
+	.pf = family,							\
+	.hooknum = num,							\
+	/* the last place is conntrack's, to confirm */			\
+	.priority = INT_MAX - 1,					\
+}
+
+static const struct nf_hook_ops judge_hooks[] = {
+	JUDGE_HOOK(NFPROTO_IPV4, NF_INET_POST_ROUTING, judge_out),
+	JUDGE_HOOK(NFPROTO_IPV4, NF_INET_LOCAL_IN, judge_in),
+	JUDGE_HOOK(NFPROTO_IPV6, NF_INET_POST_ROUTING, judge_out),
+	JUDGE_HOOK(NFPROTO_IPV6, NF_INET_LOCAL_IN, judge_in),
+};
+
+/**
+ * chimney_judge_register() - begin to judge the flows of a namespace
+ * @net: the namespace
+ *
+ * Context: process.
+ * Return: 0 or a negative errno.
+ */
+int chimney_judge_register(struct net *net)
+{
+	int err = nf_register_net_hooks(net, judge_hooks,
+					ARRAY_SIZE(judge_hooks));
+
+	if (err)
+		pr_warn("no hooks in a network namespace, its flows stay in the host: %d\n",
+			err);
+	return err;
+}
+
+/**
+ * chimney_judge_unregister() - the reverse
+ * @net: the namespace
+ */
+void chimney_judge_unregister(struct net *net)
+{
+	nf_unregister_net_hooks(net, judge_hooks, ARRAY_SIZE(judge_hooks));
+}

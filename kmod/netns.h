@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef CHIMNEY_NETNS_H
+#define CHIMNEY_NETNS_H
+
+#include <linux/rhashtable.h>
+#include <net/net_namespace.h>
+#include <net/netns/generic.h>
+
+#include "uapi.h"
+
+/**
+ * struct chimney_net - what chimney keeps for one network namespace
+ * @net: the namespace
+ * @node: in chimney_nets; changed under chimney_mutex, read under RCU
+ * @table: offloaded flows by tuple, read for every packet received
+ * @flows: every installed flow, also while it is uploading; changed under
+ *	@lock, read under RCU
+ * @lock: protects changes of @flows; taken with bottom halves off
+ * @nr_flows: flows that are offloading, offloaded or uploading
+ * @nr_offloaded: entries of @table
+ * @epoch: version of the policy in force; a verdict given in another epoch
+ *	is void
+ * @raw4: bucket in which IPv4 raw sockets on TCP would be found
+ * @raw6: the same for IPv6
+ * @hooked: the judging hooks are registered; under chimney_mutex
+ */
+struct chimney_net {
+	struct net *net;
+	struct list_head node;
+	struct rhashtable table;
+	struct list_head flows;
+	spinlock_t lock;
+	atomic_t nr_flows;
+	atomic_t nr_offloaded;
+	atomic64_t epoch;
+	struct hlist_head *raw4;
+	struct hlist_head *raw6;
+	bool hooked;
+};
+
+extern unsigned int chimney_net_id;
+extern struct list_head chimney_nets;
+
+/* Order of locks: rtnl, then chimney_mutex, then whatever netfilter takes. */
+extern struct mutex chimney_mutex;
+
+/**
+ * chimney_pernet() - chimney's part of a network namespace
+ * @net: the namespace
+ */
+static inline struct chimney_net *chimney_pernet(const struct net *net)
+{
+	return net_generic(net, chimney_net_id);
+}
+
+void chimney_net_rearm(void);
+int chimney_netns_init(void);
+void chimney_netns_exit(void);
+
+#endif /* CHIMNEY_NETNS_H */

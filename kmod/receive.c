@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * One packet in.  Every packet of a device that is switched on comes through
+ * chimney_receive(), its ingress hook.  One that belongs to an offloaded flow
+ * goes to TCP's protocol handler with skb->sk set, as early demux does it; from
+ * there on nothing differs from the host path: xfrm policy, MD5 and AO, socket
+ * filter, cgroup ingress, min TTL and the backlog are tcp_v4_rcv()'s business.
+ *
+ * Whatever is not plain is left alone, and the host path gets it.
+ *
+ * Follows ip_rcv_core(), tcp_v4_early_demux(), ip_local_deliver_finish() and
+ * their IPv6 counterparts.
+ */
+#include <linux/netfilter.h>
+#include <net/addrconf.h>
+#include <net/ip.h>
+#include <net/ipv6.h>
+#include <net/inet_hashtables.h>
+#include <net/protocol.h>
+#include <net/tcp.h>
+#include <net/xfrm.h>
+
+#include "capture.h"
+#include "flow.h"
+#include "netns.h"
+#include "path.h"
+#include "trace.h"
+
+/* Makes the IP and TCP headers linear; the packet is not changed otherwise. */
+static const struct tcphdr *tcp_header(struct sk_buff *skb, unsigned int hlen)
+{
+	if (unlikely(!pskb_may_pull(skb, hlen + sizeof(struct tcphdr))))
+		return NULL;
+	return (const struct tcphdr *)(skb_network_header(skb) + hlen);
+}
+
+/* Returns NULL for a packet that is not plain TCP over IPv4. */
+static const struct tcphdr *parse_ip4(struct sk_buff *skb,
+				      struct chimney_key *key,
+				      unsigned int *len)
+{
+	const struct tcphdr *th = tcp_header(skb, sizeof(struct iphdr));
+	const struct iphdr *iph = ip_hdr(skb);
+
+	if (unlikely(!th) || iph->version != 4 || iph->ihl != 5 ||
+	    iph->protocol != IPPROTO_TCP || ip_is_fragment(iph))
+		return NULL;
+	*len = iph_totlen(skb, iph);
+	if (unlikely(*len > skb->len || *len < sizeof(*iph) + sizeof(*th)) ||
+	    unlikely(ip_fast_csum((u8 *)iph, iph->ihl)))
+		return NULL;
+	ipv6_addr_set_v4mapped(iph->daddr, &key->laddr);
+	ipv6_addr_set_v4mapped(iph->saddr, &key->raddr);
+	return th;
+}
+
+/* Returns NULL for a packet that is not plain TCP over IPv6. */
+static const struct tcphdr *parse_ip6(struct sk_buff *skb,
+				      struct chimney_key *key,
+				      unsigned int *len)
+{
+	const struct tcphdr *th = tcp_header(skb, sizeof(struct ipv6hdr));
+	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
+
+	if (unlikely(!th) || ip6h->version != 6 || ip6h->nexthdr != IPPROTO_TCP)
+		return NULL;
+	*len = ipv6_payload_len(skb, ip6h) + sizeof(*ip6h);
+	if (unlikely(*len > skb->len || *len < sizeof(*ip6h) + sizeof(*th)))
+		return NULL;
+	key->laddr = ip6h->daddr;
+	key->raddr = ip6h->saddr;
+	return th;
+}
+
+/* Why a flow has to leave the path on account of this packet. */
+static enum chimney_reason receive_check(const struct chimney_flow *flow,
+					 const struct tcphdr *th, bool v6)
+{
+	const struct chimney_net *cnet = flow->cnet;
+
+	if (unlikely(tcp_flag_word(th) & (TCP_FLAG_FIN | TCP_FLAG_RST)))
+		return CHIMNEY_CLOSING;
+	if (unlikely(chimney_capture_active(flow->cdev->dev, cnet->net)))
+		return CHIMNEY_CAPTURE;
+	if (unlikely(!hlist_empty(v6 ? cnet->raw6 : cnet->raw4)))
+		return CHIMNEY_RAW_SOCKET;
+	if (unlikely(chimney_ct_dying(&flow->ct)))
+		return CHIMNEY_CONNTRACK;
+	return CHIMNEY_NONE;
+}
+
+/* The route that the socket's last packet came by, as early demux takes it. */
+static struct dst_entry *receive_dst(const struct sock *sk,
+				     const struct sk_buff *skb, bool v6)
+{
+	struct dst_entry *dst = rcu_dereference(sk->sk_rx_dst);
+
+	if (likely(dst))
+		dst = dst_check(dst, v6 ? sk->sk_rx_dst_cookie : 0);
+	if (unlikely(sk->sk_rx_dst_ifindex != skb->skb_iif))
+		dst = NULL;
+	return dst;
+}
+
+static void count_ip4(struct net *net, const struct sk_buff *skb)
+{
+	__IP_UPD_PO_STATS(net, IPSTATS_MIB_IN, skb->len);
+	__IP_ADD_STATS(net, IPSTATS_MIB_NOECTPKTS +
+			    (ip_hdr(skb)->tos & INET_ECN_MASK),
+		       max_t(unsigned short, 1, skb_shinfo(skb)->gso_segs));
+	__IP_INC_STATS(net, IPSTATS_MIB_INDELIVERS);
+}
+
+static void count_ip6(struct net *net, const struct sk_buff *skb)
+{
+	struct inet6_dev *idev = __in6_dev_get(skb->dev);
+
+	__IP6_UPD_PO_STATS(net, idev, IPSTATS_MIB_IN, skb->len);
+	__IP6_ADD_STATS(net, idev, IPSTATS_MIB_NOECTPKTS +
+			(ipv6_get_dsfield(ipv6_hdr(skb)) & INET_ECN_MASK),
+			max_t(unsigned short, 1, skb_shinfo(skb)->gso_segs));
+	__IP6_INC_STATS(net, idev, IPSTATS_MIB_INDELIVERS);
+}
+
+/* To TCP.  The packet and a reference to the socket are TCP's from here on. */
+static void deliver(struct sk_buff *skb, struct sock *sk, bool v6)
+{
+	struct net *net = dev_net(skb->dev);
+	unsigned int hlen;
+
+	skb_orphan(skb);
+	skb->sk = sk;
+	skb->destructor = sock_edemux;
+
+	if (v6) {
+		hlen = sizeof(struct ipv6hdr);
+		count_ip6(net, skb);
+		memset(IP6CB(skb), 0, sizeof(struct inet6_skb_parm));
+		IP6CB(skb)->iif = skb->dev->ifindex;
+		IP6CB(skb)->nhoff = offsetof(struct ipv6hdr, nexthdr);
+		skb_set_transport_header(skb, hlen);
+		__skb_pull(skb, hlen);
+		/* a complete checksum covers what TCP's does not */
+		skb_postpull_rcsum(skb, skb_network_header(skb), hlen);
+		rcu_dereference(inet6_protos[IPPROTO_TCP])->handler(skb);
+	} else {
+		hlen = sizeof(struct iphdr);
+		count_ip4(net, skb);
+		memset(IPCB(skb), 0, sizeof(struct inet_skb_parm));
+		IPCB(skb)->iif = skb->skb_iif;
+		skb_set_transport_header(skb, hlen);
+		__skb_pull(skb, hlen);
+		rcu_dereference(inet_protos[IPPROTO_TCP])->handler(skb);
+	}
+}
+
+/**
+ * chimney_receive() - ingress hook of a device
+ * @priv: the device's struct chimney_dev
+ * @skb: a packet, at its network header
+ * @state: of the hook
+ *
+ * Context: softirq, RCU read side.
+ * Return: NF_STOLEN if TCP has got the packet, else NF_ACCEPT with nothing
+ * changed: the host path shall have it.
+ */
+unsigned int chimney_receive(void *priv, struct sk_buff *skb,
+			     const struct nf_hook_state *state)
+{
+	struct chimney_net *cnet = chimney_pernet(state->net);
+	bool v6 = skb->protocol == htons(ETH_P_IPV6);
+	struct chimney_dev *cdev = priv;
+	enum chimney_reason reason;
+	struct chimney_flow *flow;
+	const struct tcphdr *th;
+	struct chimney_key key;
+	struct dst_entry *dst;
+	unsigned int len;
+	struct sock *sk;
+
+	if (!atomic_read(&cnet->nr_offloaded))
+		return NF_ACCEPT;
+	if (skb->pkt_type != PACKET_HOST || skb_vlan_tag_present(skb) ||
+	    skb_shared(skb))
+		return NF_ACCEPT;
+	if (skb->protocol == htons(ETH_P_IP))
+		th = parse_ip4(skb, &key, &len);
+	else if (v6)
+		th = parse_ip6(skb, &key, &len);
+	else
+		return NF_ACCEPT;
+	if (!th)
+		return NF_ACCEPT;
+
+	key.lport = th->dest;
+	key.rport = th->source;
+	flow = chimney_flow_lookup(cnet, &key);
+	if (!flow)
+		return NF_ACCEPT;
+
+	reason = receive_check(flow, th, v6);
+	if (unlikely(reason)) {
+		chimney_flow_upload(flow, NULL, reason);
+		goto host;
+	}
+	/* a mark or a socket given by tc, IPsec, or another device than judged */
+	if (unlikely(READ_ONCE(flow->state) != CHIMNEY_OFFLOADED ||
+		     flow->cdev != cdev || skb->mark || secpath_exists(skb) ||
+		     skb_sk_is_prefetched(skb) ||
+		     tcp_flag_word(th) & TCP_FLAG_SYN))
+		goto host;
+
+	if (unlikely(!chimney_flow_get_sk(flow)))
+		goto host;
+	sk = flow->sk;
+	dst = receive_dst(sk, skb, v6);
+	if (unlikely(!dst || sk->sk_state != TCP_ESTABLISHED))
+		goto put;
+	/* the link layer may have padded it */
+	if (unlikely(pskb_trim_rcsum(skb, len)))
+		goto put;
+	skb_dst_set_noref(skb, dst);
+
+	atomic64_inc(&flow->rx_packets);
+	atomic64_add(len, &flow->rx_bytes);
+	this_cpu_inc(cdev->stats->rx_packets);
+	this_cpu_add(cdev->stats->rx_bytes, len);
+	chimney_ct_seen(&flow->ct, CHIMNEY_IN, len);
+	deliver(skb, sk, v6);
+	return NF_STOLEN;
+
+put:
+	sock_gen_put(sk);
+host:
+	this_cpu_inc(cdev->stats->fallbacks);
+	trace_chimney_fallback(flow, reason);
+	return NF_ACCEPT;
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * One packet out.  TCP hands a segment to its socket's queue_xmit, which is
+ * chimney_transmit() while the flow is offloaded.  It writes the IP header that
+ * the host path would have written and gives the packet to the neighbour's
+ * output, hence to dev_queue_xmit(): qdisc, tc, taps and the driver follow as
+ * ever.
+ *
+ * Whatever is not as it was when the gate judged the flow sends the packet down
+ * the host path, and mostly the flow with it.
+ *
+ * Follows __ip_queue_xmit(), ip_finish_output2() (net/ipv4/ip_output.c),
+ * inet6_csk_xmit() and ip6_xmit() (net/ipv6/).
+ */
+#include <linux/bpf-cgroup.h>
+#include <net/ip.h>
+#include <net/ip6_route.h>
+#include <net/neighbour.h>
+#include <net/tcp.h>
+
+#include "capture.h"
+#include "flow.h"
+#include "path.h"
+#include "trace.h"
+
+/* tells the difference between this packet and the whole flow */
+#define CHIMNEY_THIS_PACKET CHIMNEY_REASON_MAX
+
+static bool cgroup_sees_egress(struct sock *sk)
+{
+#ifdef CONFIG_CGROUP_BPF
+	return cgroup_bpf_enabled(CGROUP_INET_EGRESS) &&
+	       cgroup_bpf_sock_enabled(sk, CGROUP_INET_EGRESS);
+#else
+	return false;
+#endif
+}
+
+/*
+ * May the packet take the path?  CHIMNEY_NONE: yes, and flow->dst is valid.
+ * CHIMNEY_THIS_PACKET: not this one.  Else: upload the flow.
+ */
+static u32 transmit_check(struct chimney_flow *flow, struct sock *sk,
+			  const struct sk_buff *skb)
+{
+	const struct inet_sock *inet = inet_sk(sk);
+	bool v6 = flow->family == AF_INET6;
+	struct dst_entry *dst;
+	enum chimney_reason reason;
+
+	if (unlikely(tcp_flag_word(tcp_hdr(skb)) &
+		     (TCP_FLAG_SYN | TCP_FLAG_FIN | TCP_FLAG_RST)) ||
+	    unlikely(sk->sk_state != TCP_ESTABLISHED))
+		return CHIMNEY_CLOSING;
+	if (unlikely(chimney_capture_active(flow->cdev->dev, flow->cnet->net)))
+		return CHIMNEY_CAPTURE;
+	if (unlikely(chimney_ct_dying(&flow->ct)))
+		return CHIMNEY_CONNTRACK;
+	if (unlikely(cgroup_sees_egress(sk)))
+		return CHIMNEY_CGROUP_BPF;
+	if (unlikely(READ_ONCE(sk->sk_mark) != flow->mark ||
+		     READ_ONCE(sk->sk_priority) != flow->priority ||
+		     ((v6 ? inet6_sk(sk)->tclass : READ_ONCE(inet->tos)) &
+		      (u8)~INET_ECN_MASK) != flow->dscp))
+		return CHIMNEY_SOCKET;
+	if (unlikely(rcu_access_pointer(inet->inet_opt) ||
+		     (v6 && rcu_access_pointer(inet6_sk(sk)->opt))))
+		return CHIMNEY_IP_OPTIONS;
+
+	dst = __sk_dst_check(sk, v6 ? inet6_sk(sk)->dst_cookie : 0);
+	/* the host path looks for another, the next packet finds it */
+	if (unlikely(!dst))
+		return CHIMNEY_THIS_PACKET;
+	if (unlikely(dst != flow->dst || READ_ONCE(flow->neigh->dead))) {
+		reason = chimney_flow_route(flow, sk, dst);
+		if (reason)
+			return reason;
+	}
+	if (unlikely(skb_headroom(skb) < sizeof(struct ipv6hdr) +
+					 LL_RESERVED_SPACE(dst->dev)))
+		return CHIMNEY_THIS_PACKET;
+	return CHIMNEY_NONE;
+}
+
+/* Larger than the path allows: the host path knows what to do about it. */
+static bool exceeds_mtu(const struct sk_buff *skb, unsigned int mtu,
+			unsigned int hlen)
+{
+	if (likely(skb->len + hlen <= mtu))
+		return false;
+	/* TCP has cut its segments to fit, but for the last change of the MTU */
+	return !skb_is_gso(skb) ||
+	       tcp_hdrlen(skb) + skb_shinfo(skb)->gso_size + hlen > mtu;
+}
+
+static bool transmit_ip4(struct chimney_flow *flow, struct sock *sk,
+			 struct sk_buff *skb)
+{
+	const struct inet_sock *inet = inet_sk(sk);
+	struct dst_entry *dst = flow->dst;
+	struct net *net = sock_net(sk);
+	struct iphdr *iph;
+	int ttl;
+
+	if (unlikely(exceeds_mtu(skb, ip_dst_mtu_maybe_forward(dst, false),
+				 sizeof(*iph))))
+		return false;
+
+	iph = skb_push(skb, sizeof(*iph));
+	skb_reset_network_header(skb);
+	iph->version = 4;
+	iph->ihl = sizeof(*iph) / 4;
+	iph->tos = READ_ONCE(inet->tos);
+	iph->frag_off = ip_dont_fragment(sk, dst) && !skb->ignore_df ?
+			htons(IP_DF) : 0;
+	ttl = READ_ONCE(inet->uc_ttl);
+	iph->ttl = ttl < 0 ? ip4_dst_hoplimit(dst) : ttl;
+	iph->protocol = IPPROTO_TCP;
+	iph->saddr = inet->inet_saddr;
+	iph->daddr = inet->inet_daddr;
+	ip_select_ident_segs(net, skb, sk, skb_shinfo(skb)->gso_segs ?: 1);
+	iph_set_totlen(iph, skb->len);
+	iph->check = 0;
+	iph->check = ip_fast_csum(iph, sizeof(*iph) / 4);
+
+	skb->protocol = htons(ETH_P_IP);
+	IP_INC_STATS(net, IPSTATS_MIB_OUTREQUESTS);
+	IP_UPD_PO_STATS(net, IPSTATS_MIB_OUT, skb->len);
+	return true;
+}
+
+static bool autoflowlabel(const struct net *net, const struct sock *sk)
+{
+	return inet6_test_bit(AUTOFLOWLABEL_SET, sk) ?
+	       inet6_test_bit(AUTOFLOWLABEL, sk) :
+	       ip6_default_np_autolabel((struct net *)net);
+}
+
+static bool transmit_ip6(struct chimney_flow *flow, struct sock *sk,
+			 struct sk_buff *skb, struct flowi6 *fl6)
+{
+	struct ipv6_pinfo *np = inet6_sk(sk);
+	struct dst_entry *dst = flow->dst;
+	struct inet6_dev *idev = ip6_dst_idev(dst);
+	struct net *net = sock_net(sk);
+	unsigned int len = skb->len;
+	struct ipv6hdr *ip6h;
+	int hlimit;
+
+	/* BIG TCP needs a jumbo header */
+	if (unlikely(len > IPV6_MAXPLEN ||
+		     exceeds_mtu(skb, dst_mtu(dst), sizeof(*ip6h))))
+		return false;
+
+	ip6h = skb_push(skb, sizeof(*ip6h));
+	skb_reset_network_header(skb);
+	ip6_flow_hdr(ip6h, np->tclass,
+		     ip6_make_flowlabel(net, skb, np->flow_label,
+					autoflowlabel(net, sk), fl6));
+	hlimit = READ_ONCE(np->hop_limit);
+	ip6h->hop_limit = hlimit < 0 ? ip6_dst_hoplimit(dst) : hlimit;
+	ip6h->payload_len = htons(len);
+	ip6h->nexthdr = IPPROTO_TCP;
+	ip6h->saddr = np->saddr;
+	ip6h->daddr = sk->sk_v6_daddr;
+
+	skb->protocol = htons(ETH_P_IPV6);
+	IP6_INC_STATS(net, idev, IPSTATS_MIB_OUTREQUESTS);
+	IP6_UPD_PO_STATS(net, idev, IPSTATS_MIB_OUT, skb->len);
+	return true;
+}
+
+/**
+ * chimney_transmit() - queue_xmit of an offloaded flow's socket
+ * @sk: the socket
+ * @skb: a TCP segment without IP header, maybe GSO
+ * @fl: the socket's flow key, for the host path
+ *
+ * Context: socket locked, by a process or in a softirq.
+ * Return: as ip_queue_xmit().
+ */
+int chimney_transmit(struct sock *sk, struct sk_buff *skb, struct flowi *fl)
+{
+	struct chimney_flow *flow = chimney_flow_of(inet_csk(sk)->icsk_af_ops);
+	const struct inet_connection_sock_af_ops *host_ops = flow->host_ops;
+	struct chimney_dev_stats __percpu *stats = flow->cdev->stats;
+	struct neighbour *neigh;
+	u32 reason;
+	int err;
+
+	rcu_read_lock();
+	if (unlikely(READ_ONCE(flow->state) != CHIMNEY_OFFLOADED))
+		goto finish;
+
+	reason = transmit_check(flow, sk, skb);
+	if (unlikely(reason)) {
+		if (reason != CHIMNEY_THIS_PACKET) {
+			chimney_flow_upload(flow, sk, reason);
+			goto finish;
+		}
+		goto host;
+	}
+	if (unlikely(flow->family == AF_INET6 ?
+		     !transmit_ip6(flow, sk, skb, &fl->u.ip6) :
+		     !transmit_ip4(flow, sk, skb)))
+		goto host;
+
+	skb->priority = flow->priority;
+	skb->mark = flow->mark;
+	skb->dev = flow->dst->dev;
+	skb_dst_set_noref(skb, flow->dst);
+
+	flow->tx_packets++;
+	flow->tx_bytes += skb->len;
+	this_cpu_inc(stats->tx_packets);
+	this_cpu_add(stats->tx_bytes, skb->len);
+	chimney_ct_seen(&flow->ct, CHIMNEY_OUT, skb->len);
+
+	neigh = flow->neigh;
+	sock_confirm_neigh(skb, neigh);
+	err = neigh_output(neigh, skb, false);
+	rcu_read_unlock();
+	return err;
+
+finish:
+	chimney_flow_finish(flow, sk);
+host:
+	this_cpu_inc(stats->fallbacks);
+	trace_chimney_fallback(flow, CHIMNEY_NONE);
+	rcu_read_unlock();
+	return host_ops->queue_xmit(sk, skb, fl);
+}
