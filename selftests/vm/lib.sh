@@ -21,7 +21,6 @@ die() { echo "vm: $*" >&2; exit 125; }
 # need COMMAND PACKAGE: have COMMAND, by installing PACKAGE where it is missing.
 need() {
 	command -v "$1" >/dev/null && return
-	[ -n "$2" ] || die "$1 is missing"
 	say "installing $2 (this machine has no $1)"
 	install_deb "$2"
 }
