@@ -52,7 +52,7 @@ bench:	## count instructions, stock against chimney (out/bench.json)
 	@test -e selftests/bench/run.sh || { echo "bench: not yet"; exit 1; }
 	$(VM) run --topology none --icount --timeout 3600 selftests/bench/run.sh
 
-style:	## check coding style: checkpatch, sparse and shellcheck
+style:	## check coding style: checkpatch and shellcheck
 	selftests/vm/style
 
 clean:	## remove what building left
