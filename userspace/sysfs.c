@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Reading the module's files, one value each, in the right network namespace. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include "chimneyctl.h"
+
+/**
+ * sysfs_text() - read a file of one line
+ * @dir: folder, or AT_FDCWD
+ * @path: path below @dir
+ * @buf: gets the line without its newline
+ * @len: room in @buf
+ *
+ * Return: 0 or a negative errno.
+ */
+int sysfs_text(int dir, const char *path, char *buf, size_t len)
+{
+	int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = read(fd, buf, len - 1);
+	if (n < 0)
+		n = -errno;
+	close(fd);
+	if (n < 0)
+		return n;
+	buf[n] = '\0';
+	buf[strcspn(buf, "\n")] = '\0';
+	return 0;
+}
+
+/**
+ * sysfs_number() - read a file of one number
+ * @dir: folder, or AT_FDCWD
+ * @path: path below @dir
+ * @number: gets the number
+ *
+ * Return: 0 or a negative errno.
+ */
+int sysfs_number(int dir, const char *path, __u64 *number)
+{
+	char buf[32];
+	char *end;
+	int err;
+
+	err = sysfs_text(dir, path, buf, sizeof(buf));
+	if (err)
+		return err;
+	*number = strtoull(buf, &end, 10);
+	return *buf && !*end ? 0 : -EINVAL;
+}
+
+/**
+ * sysfs_net_devices() - open /sys/class/net of this process' network namespace
+ *
+ * What is mounted on /sys shows the devices of whoever mounted it.  A mount of
+ * our own, attached nowhere, shows ours and covers nothing.  Without the
+ * privilege for that, /sys is as good as it gets.
+ *
+ * Return: folder, or a negative errno.
+ */
+int sysfs_net_devices(void)
+{
+	int fs, mnt = -1, dir;
+
+	fs = fsopen("sysfs", FSOPEN_CLOEXEC);
+	if (fs >= 0) {
+		if (!fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+			mnt = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY);
+		close(fs);
+	}
+	dir = openat(mnt, mnt < 0 ? "/sys/class/net" : "class/net",
+		     O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		dir = -errno;
+	if (mnt >= 0)
+		close(mnt);
+	return dir;
+}
+
+/**
+ * need_module() - complain unless the module is loaded
+ *
+ * Return: exit code.
+ */
+int need_module(void)
+{
+	if (!access(CHIMNEY_SYSFS, F_OK))
+		return DONE;
+	return complain(ABSENT, "the module is not loaded: modprobe chimney");
+}
