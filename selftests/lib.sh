@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# What the tests share: two hosts, traffic between them, and questions about its flows.
+#
+#     netns host-a                               netns host-b
+#     [eth0 192.0.2.1  2001:db8::1] ------ [eth0 192.0.2.2  2001:db8::2]
+#
+# The wire is a pair of virtio NICs on one QEMU hub (topology hub) or a veth pair (topology veth).
+# A test sources this file, calls `topology` and `gate_load`, and ends with ktap_finished; cleanup is automatic.
+
+DIR=$(dirname "$(readlink -f "$0")")
+# shellcheck source=/dev/null
+source "$DIR"/../kselftest/ktap_helpers.sh
+
+A4=192.0.2.1 B4=192.0.2.2 A6=2001:db8::1 B6=2001:db8::2
+PORT=7000			# where talk listens in host-b
+WAIT=30				# seconds that a condition may take to come true
+
+pids=()				# background processes, ended by cleanup
+
+a() { nsenter --net=/run/netns/host-a "$@"; }	# unlike `ip netns exec`, keeps /sys/fs/bpf
+b() { nsenter --net=/run/netns/host-b "$@"; }
+
+# A knob or counter of a device: sysfs shows the devices of the netns that it was mounted in.
+dev_a() { ip netns exec host-a cat "/sys/class/net/eth0/chimney/$1"; }
+dev_b() { ip netns exec host-b cat "/sys/class/net/eth0/chimney/$1"; }
+set_dev_a() { ip netns exec host-a sh -c "echo $2 >/sys/class/net/eth0/chimney/$1"; }
+
+say() { echo "# $*"; }
+
+# until_true COMMAND...: waits until it succeeds; fails after $WAIT seconds.
+until_true() {
+	local end=$((SECONDS + WAIT))
+	until "$@"; do
+		if ((SECONDS >= end)); then
+			say "waited $WAIT s in vain for: $*"
+			return 1
+		fi
+		read -rt 0.1 <> <(:) || :
+	done
+}
+
+not() { ! "$@"; }
+
+nic() { # the device with MAC address 52:54:00:c1:00:$1
+	ip -br link | awk -v mac="52:54:00:c1:00:$1" '$3 == mac { print $1 }'
+}
+
+# topology hub|veth: makes the two hosts.
+topology() {
+	ip netns add host-a && ip netns add host-b || return
+	case $1 in
+	hub)
+		ip link set "$(nic 01)" netns host-a name eth0 &&
+			ip link set "$(nic 02)" netns host-b name eth0 || return ;;
+	veth)
+		# the first netns may have an eth0 of its own
+		ip link add veth-a netns host-a type veth peer name veth-b netns host-b &&
+			ip -n host-a link set veth-a name eth0 && ip -n host-b link set veth-b name eth0 || return ;;
+	esac
+	ip -n host-a link set lo up && ip -n host-b link set lo up
+	ip -n host-a addr add $A4/24 dev eth0 && ip -n host-b addr add $B4/24 dev eth0
+	ip -n host-a addr add $A6/64 dev eth0 nodad && ip -n host-b addr add $B6/64 dev eth0 nodad
+	ip -n host-a link set eth0 up && ip -n host-b link set eth0 up
+	until_true a ping -q -c 1 -W 1 $B4 >/dev/null && until_true a ping -q -c 1 -W 1 $B6 >/dev/null
+}
+
+# A device goes back to the first netns when its own is deleted, and that when its last process has gone.
+topology_gone() {
+	ip netns del host-a
+	ip netns del host-b
+} 2>/dev/null
+
+gate_load() { modprobe chimney && chimneyctl gate load; }
+
+lib_cleanup() {
+	local p
+	for p in "${pids[@]}"; do kill -9 "$p"; done
+	wait
+	topology_gone
+	modprobe -r chimney
+} 2>/dev/null
+trap lib_cleanup EXIT
+
+# listener: talk listens in host-b.
+listener() {
+	# no function in the background: its process would be a shell, and ending that leaves talk
+	nsenter --net=/run/netns/host-b "$DIR"/talk listen $PORT &
+	pids+=($!)
+	until_true listening
+}
+listening() { [ -n "$(b ss -Hltn "sport = :$PORT")" ]; }
+
+# talk LPORT [OPTIONS] -- ADDRESS: starts a conversation from host-a; its output is in $talk_out.LPORT. Stop it with
+# talk_stop LPORT, whose status tells whether every byte came back as it was sent.
+talk_out=$(mktemp -d)/talk
+declare -A talk_pid
+talk() {
+	local lport=$1 opts=()
+	shift
+	while [ "$1" != -- ]; do opts+=("$1"); shift; done
+	nsenter --net=/run/netns/host-a "$DIR"/talk -p "$lport" "${opts[@]}" send "$2" $PORT >"$talk_out.$lport" 2>&1 &
+	talk_pid[$lport]=$!
+	pids+=($!)
+	until_true connected "$lport"
+}
+connected() { [ -n "$(a ss -Htn state established "sport = :$1")" ]; }
+talk_stop() {
+	kill -TERM "${talk_pid[$1]}"
+	talk_wait "$1"
+}
+talk_wait() {
+	local status=0
+	wait "${talk_pid[$1]}" || status=$?
+	sed 's/^/# /' "$talk_out.$1"
+	return $status
+}
+
+# Questions about the flow of host-a with local port $1 (…_b: of host-b with remote port $1).
+flow() { chimneyctl -j -n host-a flows | jq -c ".[] | select(.lport == $1)"; }
+flow_b() { chimneyctl -j -n host-b flows | jq -c ".[] | select(.rport == $1)"; }
+state() { flow "$1" | jq -r .state; }
+offloaded() { [ "$(state "$1")" = offloaded ]; }
+offloaded_b() { [ "$(flow_b "$1" | jq -r .state)" = offloaded ]; }
+both_offloaded() { offloaded "$1" && offloaded_b "$1"; }
+in_host() { [ "$(state "$1")" = in-host ]; }
+in_host_b() { [ "$(flow_b "$1" | jq -r .state)" = in-host ]; }
+has_reason() { flow "$1" | jq -e --arg r "$2" '.reasons | index($r)' >/dev/null; }
+has_reason_b() { flow_b "$1" | jq -e --arg r "$2" '.reasons | index($r)' >/dev/null; }
+uploaded_for() { [ "$(flow "$1" | jq -r .uploaded)" = "$2" ]; }
+reason_count() { cat "/sys/kernel/chimney/reasons/$1"; }
+
+# Segments that a conversation's socket has sent and received so far.
+segments() { a ss -Htni "sport = :$1" | grep -oE 'segs_(in|out):[0-9]+' | awk -F: '$1 ~ /^segs/ { n += $2 } END { print n + 0 }'; }
+
+# progress LPORT: waits until the conversation has moved on, on the path or off it.
+progress() {
+	local from
+	from=$(segments "$1")
+	until_true moved_on "$1" "$from"
+}
+moved_on() { (($(segments "$1") > $2 + ${3:-20})); }
+
+# Every test wants to know that nothing went wrong in the kernel's eyes; the harness reads the log for that.

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * TCP traffic of which every byte is checked.  nginx, curl, iperf3 and netperf
+ * carry data, too, but none of them can be told to bind a known port, to go on
+ * until it is stopped, to compare what it gets, and to end in a chosen way.
+ *
+ *   talk listen PORT		echo whatever comes, on any number of connections
+ *   talk send ADDRESS PORT	send a known stream, compare what comes back
+ *
+ * Options of send:
+ *   -p PORT	local port
+ *   -s BYTES	message: that many are sent, then awaited (default 1);
+ *		0: send and receive at the same time, as fast as possible
+ *   -n BYTES	end after that many (default: when SIGTERM comes)
+ *   -i MSEC	pause between messages
+ *   -e END	how to end: close (default), reset, hang (do nothing more)
+ *   -m		use an IPv6 socket for an IPv4 address (v4-mapped)
+ *
+ * Prints "talk: N bytes sent and received, N segments out, N in" and exits 0 if
+ * all of the bytes were right.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <netdb.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <err.h>
+
+#define BUFFER 65536
+
+static volatile sig_atomic_t stop;
+
+static void on_term(int sig)
+{
+	(void)sig;
+	stop = 1;
+}
+
+/* The stream: what is at a position depends on nothing else. */
+static unsigned char stream_byte(unsigned long long pos)
+{
+	return (pos * 2654435761ULL) >> 13;
+}
+
+static void echo(int fd)
+{
+	char buf[BUFFER];
+	ssize_t n, done, w;
+
+	while ((n = read(fd, buf, sizeof(buf))) > 0)
+		for (done = 0; done < n; done += w) {
+			w = write(fd, buf + done, n - done);
+			if (w < 0)
+				_exit(1);
+		}
+	_exit(n < 0);
+}
+
+static int listen_forever(const char *port)
+{
+	struct sockaddr_in6 addr = {
+		.sin6_family = AF_INET6,
+		.sin6_port = htons(atoi(port)),
+	};
+	int fd = socket(AF_INET6, SOCK_STREAM, 0), one = 1, conn;
+
+	signal(SIGCHLD, SIG_IGN);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (fd < 0 || bind(fd, (void *)&addr, sizeof(addr)) || listen(fd, 1024))
+		err(1, "listen on port %s", port);
+	for (;;) {
+		conn = accept(fd, NULL, NULL);
+		if (conn < 0)
+			err(1, "accept");
+		if (!fork())
+			echo(conn);
+		close(conn);
+	}
+}
+
+static int dial(const char *host, const char *port, int lport, int mapped)
+{
+	struct addrinfo hints = {
+		.ai_family = mapped ? AF_INET6 : AF_UNSPEC,
+		.ai_socktype = SOCK_STREAM,
+		.ai_flags = AI_NUMERICHOST | (mapped ? AI_V4MAPPED : 0),
+	}, *ai;
+	struct sockaddr_in6 local = { .sin6_port = htons(lport) };
+	int fd, one = 1, e;
+
+	e = getaddrinfo(host, port, &hints, &ai);
+	if (e)
+		errx(1, "%s: %s", host, gai_strerror(e));
+	fd = socket(ai->ai_family, SOCK_STREAM, 0);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	/* sin_port and sin6_port are in the same place */
+	local.sin6_family = ai->ai_family;
+	if (lport && bind(fd, (void *)&local, ai->ai_addrlen))
+		err(1, "bind to port %d", lport);
+	if (connect(fd, ai->ai_addr, ai->ai_addrlen))
+		err(1, "connect to %s port %s", host, port);
+	freeaddrinfo(ai);
+	return fd;
+}
+
+static unsigned long long sent, received;
+
+static int send_some(int fd, size_t max)
+{
+	unsigned char buf[BUFFER];
+	ssize_t n;
+	size_t i;
+
+	if (max > sizeof(buf))
+		max = sizeof(buf);
+	for (i = 0; i < max; i++)
+		buf[i] = stream_byte(sent + i);
+	n = send(fd, buf, max, MSG_NOSIGNAL);
+	if (n < 0 && errno != EAGAIN && errno != EINTR)
+		err(1, "send after %llu bytes", sent);
+	if (n > 0)
+		sent += n;
+	return 0;
+}
+
+static void receive_some(int fd)
+{
+	unsigned char buf[BUFFER];
+	ssize_t n, i;
+
+	n = recv(fd, buf, sizeof(buf), 0);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n < 0)
+		err(1, "recv after %llu bytes", received);
+	if (!n)
+		errx(1, "the other end closed after %llu bytes", received);
+	for (i = 0; i < n; i++)
+		if (buf[i] != stream_byte(received + i))
+			errx(1, "byte %llu is wrong", received + i);
+	received += n;
+}
+
+static void talk(int fd, size_t message, unsigned long long total, int pause)
+{
+	unsigned long long goal = message;
+	struct pollfd p = { .fd = fd };
+
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	while (!(stop || sent == total) || received < sent) {
+		int may = !stop && sent < total && (!message || sent < goal);
+
+		/* with messages, the next one waits for the last one's echo */
+		if (message && received == goal) {
+			goal += message;
+			if (pause)
+				poll(NULL, 0, pause);
+			continue;
+		}
+		if (message && !may && received == sent)
+			break;
+		p.events = (may ? POLLOUT : 0) | POLLIN;
+		if (poll(&p, 1, -1) < 0)
+			continue;
+		if (p.revents & (POLLIN | POLLERR | POLLHUP))
+			receive_some(fd);
+		if (may && p.revents & POLLOUT)
+			send_some(fd, (message ? goal : total) - sent);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct linger linger = { .l_onoff = 1 };
+	unsigned long long total = ~0ULL;
+	int fd, c, lport = 0, pause = 0, mapped = 0;
+	const char *end = "close";
+	struct tcp_info info = {};
+	socklen_t len = sizeof(info);
+	size_t message = 1;
+
+	while ((c = getopt(argc, argv, "p:s:n:i:e:m")) != -1)
+		switch (c) {
+		case 'p': lport = atoi(optarg); break;
+		case 's': message = atoi(optarg); break;
+		case 'n': total = strtoull(optarg, NULL, 0); break;
+		case 'i': pause = atoi(optarg); break;
+		case 'e': end = optarg; break;
+		case 'm': mapped = 1; break;
+		default: return 2;
+		}
+	argv += optind;
+	argc -= optind;
+	if (argc == 2 && !strcmp(argv[0], "listen"))
+		return listen_forever(argv[1]);
+	if (argc != 3 || strcmp(argv[0], "send"))
+		errx(2, "talk listen PORT | talk [OPTIONS] send ADDRESS PORT");
+
+	signal(SIGTERM, on_term);
+	fd = dial(argv[1], argv[2], lport, mapped);
+	talk(fd, message, total, pause);
+	getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len);
+	printf("talk: %llu bytes sent and received, %u segments out, %u in\n",
+	       received, info.tcpi_segs_out, info.tcpi_segs_in);
+	fflush(stdout);
+	if (!strcmp(end, "hang"))
+		for (;;)
+			poll(NULL, 0, 1000);
+	if (!strcmp(end, "reset"))
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	close(fd);
+	return 0;
+}
