@@ -13,7 +13,9 @@
  *		0: send and receive at the same time, as fast as possible
  *   -n BYTES	end after that many (default: when SIGTERM comes)
  *   -i MSEC	pause between messages
- *   -e END	how to end: close (default), reset, hang (do nothing more)
+ *   -e END	how to end: close (default), reset, relisten (also when the other
+ *		end resets: make the socket a listener, echo one connection)
+ *   -u MSEC	TCP_USER_TIMEOUT
  *   -m		use an IPv6 socket for an IPv4 address (v4-mapped)
  *
  * Prints "talk: N bytes sent and received, N segments out, N in" and exits 0 if
@@ -114,8 +116,17 @@ static int dial(const char *host, const char *port, int lport, int mapped)
 }
 
 static unsigned long long sent, received;
+static const char *end = "close";
 
-static int send_some(int fd, size_t max)
+static void fail_or_relisten(const char *what)
+{
+	if (strcmp(end, "relisten"))
+		err(1, "%s after %llu bytes", what, received);
+	stop = 1;
+	sent = received;
+}
+
+static void send_some(int fd, size_t max)
 {
 	unsigned char buf[BUFFER];
 	ssize_t n;
@@ -127,10 +138,9 @@ static int send_some(int fd, size_t max)
 		buf[i] = stream_byte(sent + i);
 	n = send(fd, buf, max, MSG_NOSIGNAL);
 	if (n < 0 && errno != EAGAIN && errno != EINTR)
-		err(1, "send after %llu bytes", sent);
+		fail_or_relisten("send");
 	if (n > 0)
 		sent += n;
-	return 0;
 }
 
 static void receive_some(int fd)
@@ -142,7 +152,7 @@ static void receive_some(int fd)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n < 0)
-		err(1, "recv after %llu bytes", received);
+		return fail_or_relisten("recv");
 	if (!n)
 		errx(1, "the other end closed after %llu bytes", received);
 	for (i = 0; i < n; i++)
@@ -179,25 +189,57 @@ static void talk(int fd, size_t message, unsigned long long total, int pause)
 	}
 }
 
+/* The same socket as a listener: what it was before must not show. */
+static void relisten(int fd)
+{
+	struct sockaddr none = { .sa_family = AF_UNSPEC };
+	int conn;
+
+	fcntl(fd, F_SETFL, 0);
+	if (connect(fd, &none, sizeof(none)) || listen(fd, 1))
+		err(1, "relisten");
+	printf("talk: listening\n");
+	fflush(stdout);
+	conn = accept(fd, NULL, NULL);
+	if (conn < 0)
+		err(1, "accept");
+	echo(conn);
+}
+
 int main(int argc, char **argv)
 {
 	struct linger linger = { .l_onoff = 1 };
 	unsigned long long total = ~0ULL;
-	int fd, c, lport = 0, pause = 0, mapped = 0;
-	const char *end = "close";
+	int fd, c, lport = 0, pause = 0, mapped = 0, timeout = 0;
 	struct tcp_info info = {};
 	socklen_t len = sizeof(info);
 	size_t message = 1;
 
-	while ((c = getopt(argc, argv, "p:s:n:i:e:m")) != -1)
+	while ((c = getopt(argc, argv, "p:s:n:i:e:u:m")) != -1)
 		switch (c) {
-		case 'p': lport = atoi(optarg); break;
-		case 's': message = atoi(optarg); break;
-		case 'n': total = strtoull(optarg, NULL, 0); break;
-		case 'i': pause = atoi(optarg); break;
-		case 'e': end = optarg; break;
-		case 'm': mapped = 1; break;
-		default: return 2;
+		case 'p':
+			lport = atoi(optarg);
+			break;
+		case 's':
+			message = atoi(optarg);
+			break;
+		case 'n':
+			total = strtoull(optarg, NULL, 0);
+			break;
+		case 'i':
+			pause = atoi(optarg);
+			break;
+		case 'e':
+			end = optarg;
+			break;
+		case 'u':
+			timeout = atoi(optarg);
+			break;
+		case 'm':
+			mapped = 1;
+			break;
+		default:
+			return 2;
 		}
 	argv += optind;
 	argc -= optind;
@@ -208,14 +250,15 @@ int main(int argc, char **argv)
 
 	signal(SIGTERM, on_term);
 	fd = dial(argv[1], argv[2], lport, mapped);
+	if (timeout)
+		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
 	talk(fd, message, total, pause);
 	getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len);
 	printf("talk: %llu bytes sent and received, %u segments out, %u in\n",
 	       received, info.tcpi_segs_out, info.tcpi_segs_in);
 	fflush(stdout);
-	if (!strcmp(end, "hang"))
-		for (;;)
-			poll(NULL, 0, 1000);
+	if (!strcmp(end, "relisten"))
+		relisten(fd);
 	if (!strcmp(end, "reset"))
 		setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 	close(fd);
