@@ -1,0 +1,170 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# make bench: what a netperf transaction costs, stock and with chimney, in the same boot.
+#
+#     netns host-a: netperf [eth0] ---- veth ---- [eth0] netserver :netns host-b
+#
+# The guest runs under -icount with one CPU: a nanosecond of its time is an instruction, as long as it never idles.
+# Each measurement is a fixed number of transactions (or bytes) in network namespaces made for it and warmed up.
+# First comes all that is stock (the module is not loaded), then all with module and gate, then one stock case again,
+# to show that nothing is left of chimney. Measurements of both sides are given to report.py, line by line.
+#
+# run.sh [CASE]...: only these cases, without a verdict
+
+DIR=$(dirname "$(readlink -f "$0")")
+rows=$(mktemp)
+B4=192.0.2.2
+CONTROL=12865 DATA=20001	# where netserver listens, where netperf's tests go
+
+# case           test         transactions, or bytes with a k
+tests='
+rr/none          TCP_RR       16000
+rr/ct            TCP_RR       16000
+rr/ct+100        TCP_RR       16000
+rr/ineligible    TCP_RR       16000
+crr/ct           TCP_CRR      3000
+stream/tso       TCP_STREAM   262144k
+stream/notso     TCP_STREAM   65536k'
+
+pids=()				# background processes of this measurement
+
+a() { nsenter --net=/run/netns/host-a "$@"; }
+b() { nsenter --net=/run/netns/host-b "$@"; }
+dev_a() { ip netns exec host-a cat "/sys/class/net/eth0/$1"; }
+die() { echo "bench: $*"; exit 1; }
+trap 'teardown; modprobe -qr chimney' EXIT
+
+until_true() {
+	local i
+	for ((i = 0; i < 300; i++)); do
+		"$@" && return
+		sleep 0.1
+	done
+	echo "bench: waited in vain for: $*"
+	return 1
+}
+
+# wire DEV NET: joins the namespaces
+wire() {
+	ip link add "$1" netns host-a type veth peer name "$1" netns host-b &&
+		ip -n host-a addr add "$2.1/24" dev "$1" && ip -n host-b addr add "$2.2/24" dev "$1" &&
+		ip -n host-a link set "$1" up && ip -n host-b link set "$1" up
+}
+
+# ruleset N: the firewall, the same in both namespaces; N further rules in each direction see every packet.
+ruleset() {
+	local i
+	echo 'table ip filter {'
+	echo 'chain input { type filter hook input priority filter; policy drop;'
+	for ((i = 1; i <= $1; i++)); do echo "ip saddr 203.0.113.$i drop"; done
+	echo 'ct state established,related accept'
+	echo "tcp dport { $CONTROL, $DATA } accept"
+	echo '}'
+	echo 'chain output { type filter hook output priority filter; policy accept;'
+	for ((i = 1; i <= $1; i++)); do echo "ip daddr 203.0.113.$i drop"; done
+	echo '}'
+	echo '}'
+}
+
+firewall() {
+	ruleset "$1" | a nft -f - && ruleset "$1" | b nft -f -
+}
+
+# What keeps the flow of rr/ineligible off the path has to cost the host path nothing, or stock would look dear: a
+# capture socket for IPv6 on either eth0. The gate refuses every flow of a captured device; IPv4 packets pass by the
+# socket, on both sides of the comparison. On a second wire an idle flow stays offloaded, so that received packets of
+# the one measured are looked up in the flow table, as on a host where others are offloaded.
+ineligible() {
+	wire eth1 198.51.100 || return
+	nsenter --net=/run/netns/host-b "$DIR"/ineligible.py listen 198.51.100.2 &
+	pids+=($!)
+	until_true serving 7000 || return
+	nsenter --net=/run/netns/host-a "$DIR"/ineligible.py connect 198.51.100.2 &
+	pids+=($!)
+	sleep 2
+	if [ "$state" = chimney ]; then until_true idle_offloaded; fi
+}
+idle_offloaded() { [ "$(cat /sys/kernel/chimney/flows)" = 2 ]; }
+
+setup() {
+	ip netns add host-a && ip netns add host-b && wire eth0 192.0.2 || return
+	case $case in
+	*/ct) firewall 0 ;;
+	*/ct+100) firewall 100 ;;
+	*/ineligible) ineligible ;;
+	*/notso)
+		a ethtool -K eth0 tso off gso off >/dev/null && b ethtool -K eth0 tso off gso off >/dev/null ;;
+	esac || return
+	nsenter --net=/run/netns/host-b netserver -D -4 -p $CONTROL >/dev/null &
+	pids+=($!)
+	until_true serving $CONTROL
+}
+serving() { [ -n "$(b ss -Hltn "sport = :$1")" ]; }
+
+# Sleeping costs nothing here: whatever the kernel does later on its own is done before the next measurement.
+teardown() {
+	local p
+	for p in "${pids[@]}"; do kill "$p"; wait "$p"; done
+	pids=()
+	ip netns del host-a
+	ip netns del host-b
+	sleep 5
+} 2>/dev/null
+
+# netperf's rate: transactions or KiB a second
+rate() {
+	local amount=$1 format=x
+	if [[ $amount = *k ]]; then amount=$((${amount%k} * 1024)) format=K; fi
+	a netperf -H $B4 -p $CONTROL -4 -t "$test" -P 0 -f $format -l -"$amount" -- -P ,$DATA -o THROUGHPUT
+}
+
+packets() {			# that host-a has sent and received, and how many of them by the path
+	local path=0 all
+	all=$(($(dev_a statistics/tx_packets) + $(dev_a statistics/rx_packets)))
+	if [ "$state" = chimney ]; then path=$(($(dev_a chimney/tx_packets) + $(dev_a chimney/rx_packets))); fi
+	echo "$all $path"
+}
+
+idle_ns() { awk '/\.idle_sleeptime/ { print $3 }' /proc/timer_list; }
+
+# measure CASE TEST AMOUNT: appends "CASE STATE INSTRUCTIONS PACKETS BY-PATH IDLE" to the rows; IDLE per unit, as is
+# INSTRUCTIONS.
+measure() {
+	local case=$1 test=$2 amount=$3 unit warm all path idle now speed
+	if [[ $amount = *k ]]; then warm=$((${amount%k} / 20))k; else warm=$((amount / 20)); fi
+	setup || die "$case: cannot set up"
+	rate "$warm" >/dev/null || die "$case: no warm-up"
+	sleep 1
+	read -r all path <<<"$(packets)"
+	idle=$(idle_ns)
+	speed=$(rate "$amount") || die "$case: netperf failed"
+	idle=$((($(idle_ns) - idle) / ${amount%k}))
+	read -r -a now <<<"$(packets)"
+	unit=$(awk -v r="$speed" 'BEGIN { printf "%.1f", 1e9 / r }')
+	echo "$case $state $unit $((now[0] - all)) $((now[1] - path)) $idle" | tee -a "$rows" |
+		awk '{ printf "# %-14s %-8s %10.1f instructions, %7d of %d packets by the path%s\n",
+			$1, $2, $3, $5, $4, $6 ? ", idle for " $6 : "" }'
+	teardown
+}
+
+wanted=" $* "
+all_measured() {
+	local case test amount
+	state=$1
+	while read -r case test amount; do
+		if [ -n "$case" ] && [[ $wanted = "  " || $wanted = *" $case "* ]]; then measure "$case" "$test" "$amount"; fi
+	done <<<"$tests"
+}
+again() { if [ "$wanted" = "  " ]; then measure rr/none TCP_RR 16000; fi; }
+
+[ "$(nproc)" = 1 ] || die "needs a guest with one CPU, see --icount of vm"
+[ ! -e /sys/module/chimney ] || die "the module is loaded already"
+all_measured stock
+if ! modprobe chimney || ! chimneyctl gate load; then die "cannot load module and gate"; fi
+all_measured chimney
+again
+modprobe -r chimney || die "cannot unload"
+sleep 5
+state=stock
+again
+if [ "$wanted" = "  " ]; then "$DIR"/report.py "$rows" /out/bench.json; fi
