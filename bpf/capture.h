@@ -15,7 +15,8 @@ struct capture {
 	u64 netns;
 	u32 ifindex;
 	u16 ethertype;
-	u16 pad;
+	bool everywhere;
+	u8 pad;
 };
 
 /* what taps see; value of "watched" is how many there are */
@@ -41,6 +42,8 @@ struct {
 	__type(value, s32);
 } watched SEC(".maps");
 
+/* Taps for which "watched" had no room: they count as seeing everything. */
+__s32 nr_everywhere;
 /* A tap could not be recorded: from then on, all flows stay in the host. */
 bool captures_lost;
 /* How many there are: most of the time none, and then no map is looked into. */
@@ -58,7 +61,7 @@ static __always_inline u64 capture_judge(const struct chimney_packet *packet)
 {
 	u64 netns = packet->flow.netns;
 
-	if (captures_lost)
+	if (captures_lost || nr_everywhere > 0)
 		return CHIMNEY_MASK(CAPTURE);
 	if (!nr_captures)
 		return 0;
@@ -68,22 +71,49 @@ static __always_inline u64 capture_judge(const struct chimney_packet *packet)
 	return 0;
 }
 
+/*
+ * A count that is 0 again keeps its place: another CPU may be about to use it.
+ * Where there is none left, the tap is noted as one that sees everything.
+ */
+static __always_inline void capture_place(struct capture *capture)
+{
+	struct watched key = {
+		.netns = capture->netns,
+		.ifindex = capture->ifindex,
+	};
+	s32 zero = 0;
+
+	if (bpf_map_lookup_elem(&watched, &key))
+		return;
+	bpf_map_update_elem(&watched, &key, &zero, BPF_NOEXIST);
+	if (!bpf_map_lookup_elem(&watched, &key))
+		capture->everywhere = true;
+}
+
 static __always_inline void capture_count(const struct capture *capture, s32 n)
 {
 	struct watched key = {
 		.netns = capture->netns,
 		.ifindex = capture->ifindex,
 	};
-	s32 zero = 0, *count;
+	s32 *count = bpf_map_lookup_elem(&watched, &key);
 
-	bpf_map_update_elem(&watched, &key, &zero, BPF_NOEXIST);
-	count = bpf_map_lookup_elem(&watched, &key);
-	if (!count) {
-		captures_lost = true;
-		return;
-	}
+	if (capture->everywhere || !count)
+		count = &nr_everywhere;
 	__sync_fetch_and_add(count, n);
 	__sync_fetch_and_add(&nr_captures, n);
+}
+
+static __always_inline void capture_forget(u64 key)
+{
+	struct capture *found = bpf_map_lookup_elem(&captures, &key), capture;
+
+	if (!found)
+		return;
+	capture = *found;
+	/* of two that remove it, one counts */
+	if (!bpf_map_delete_elem(&captures, &key))
+		capture_count(&capture, -1);
 }
 
 /* Context: RCU read side. */
@@ -103,46 +133,47 @@ static __always_inline void capture_add(struct packet_type *pt)
 		return;
 
 	if (dev) {
-		capture.ifindex = BPF_CORE_READ(dev, ifindex);
+		/*
+		 * A tap for one EtherType comes after the upper devices (bond,
+		 * bridge ...) have had the packet: it watches their flows, too.
+		 */
+		if (ethertype == ETH_P_ALL)
+			capture.ifindex = BPF_CORE_READ(dev, ifindex);
 		net = BPF_CORE_READ(dev, nd_net.net);
 	}
 	capture.netns = netns_cookie(net);
 	capture.ethertype = ethertype;
-	switch (bpf_map_update_elem(&captures, &key, &capture, BPF_NOEXIST)) {
-	case 0:
-		capture_count(&capture, 1);
-		break;
-	case -EEXIST:
-		return;
-	default:
-		captures_lost = true;
-	}
+	capture_place(&capture);
 
-	selector.netns = capture.netns;
-	selector.ifindex = capture.ifindex;
+	/* what had this address before is gone, whether or not we were told */
+	capture_forget(key);
+	if (bpf_map_update_elem(&captures, &key, &capture, BPF_ANY))
+		captures_lost = true;
+	else
+		capture_count(&capture, 1);
+
+	if (!capture.everywhere) {
+		selector.netns = capture.netns;
+		selector.ifindex = capture.ifindex;
+	}
 	chimney_revoke(&selector, CHIMNEY_CAPTURE);
 }
 
 SEC("fexit/dev_add_pack")
 int BPF_PROG(capture_start, struct packet_type *pt)
 {
+	bpf_preempt_disable();
 	capture_add(pt);
+	bpf_preempt_enable();
 	return 0;
 }
 
 SEC("fexit/__dev_remove_pack")
 int BPF_PROG(capture_stop, struct packet_type *pt)
 {
-	struct capture *found, capture;
-	u64 key = (u64)pt;
-
-	found = bpf_map_lookup_elem(&captures, &key);
-	if (!found)
-		return 0;
-	capture = *found;
-	/* of two that remove it, one counts */
-	if (!bpf_map_delete_elem(&captures, &key))
-		capture_count(&capture, -1);
+	bpf_preempt_disable();
+	capture_forget((u64)pt);
+	bpf_preempt_enable();
 	return 0;
 }
 

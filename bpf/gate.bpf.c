@@ -12,9 +12,8 @@
 #define EEXIST 17
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct chimney_tuple);
 	__type(value, struct chimney_verdict);
 } flows SEC(".maps");
@@ -58,6 +57,18 @@ verdict_of(const struct chimney_tuple *key, u8 dir)
 	return bpf_map_lookup_elem(&flows, key);
 }
 
+/* the compiler is to keep the order */
+#define NOW(x) (*(volatile typeof(x) *)&(x))
+
+static __always_inline void verdict_set(struct chimney_verdict *verdict,
+					const int dir, u64 epoch, u64 reasons)
+{
+	NOW(verdict->epoch[dir]) = 0;
+	NOW(verdict->reasons[dir]) = reasons;
+	NOW(verdict->judged_ns[dir]) = bpf_ktime_get_ns();
+	NOW(verdict->epoch[dir]) = epoch;
+}
+
 SEC("struct_ops/judge")
 u64 BPF_PROG(judge, struct sk_buff *skb, struct sock *sk,
 	     const struct chimney_packet *packet)
@@ -75,19 +86,16 @@ u64 BPF_PROG(judge, struct sk_buff *skb, struct sock *sk,
 	verdict = verdict_of(&key, dir);
 	if (!verdict)
 		return reasons;
+	/* who sees an epoch here sees the reasons found in it, or worse */
 	if (dir == CHIMNEY_OUT) {
 		name_reasons(verdict->out, reasons);
-		verdict->reasons[CHIMNEY_OUT] = reasons;
-		verdict->judged_ns[CHIMNEY_OUT] = bpf_ktime_get_ns();
-		verdict->epoch[CHIMNEY_OUT] = epoch;
-		if (!reasons && !verdict->reasons[CHIMNEY_IN] &&
-		    verdict->epoch[CHIMNEY_IN] == epoch)
+		verdict_set(verdict, CHIMNEY_OUT, epoch, reasons);
+		if (!reasons && NOW(verdict->epoch[CHIMNEY_IN]) == epoch &&
+		    !NOW(verdict->reasons[CHIMNEY_IN]))
 			chimney_offer(skb, sk, packet);
 	} else {
 		name_reasons(verdict->in, reasons);
-		verdict->reasons[CHIMNEY_IN] = reasons;
-		verdict->judged_ns[CHIMNEY_IN] = bpf_ktime_get_ns();
-		verdict->epoch[CHIMNEY_IN] = epoch;
+		verdict_set(verdict, CHIMNEY_IN, epoch, reasons);
 	}
 	return reasons;
 }
@@ -113,6 +121,19 @@ void BPF_PROG(changed, const struct chimney_event *event)
 		verdict->rx_packets += event->rx_packets;
 		verdict->rx_bytes += event->rx_bytes;
 	}
+}
+
+/*
+ * A verdict that was evicted does not stand any more.  Being asked after keeps
+ * those of offloaded flows from being the first to go.
+ */
+SEC("struct_ops/stands")
+bool BPF_PROG(stands, const struct chimney_tuple *flow)
+{
+	struct chimney_tuple key;
+
+	bpf_probe_read_kernel(&key, sizeof(key), flow);
+	return bpf_map_lookup_elem(&flows, &key);
 }
 
 /* A verdict goes with its connection. */
@@ -151,6 +172,7 @@ SEC(".struct_ops.link")
 struct chimney_gate gate = {
 	.judge = (void *)judge,
 	.changed = (void *)changed,
+	.stands = (void *)stands,
 	.name = "chimney",
 	.version = CHIMNEY_GATE_VERSION,
 };

@@ -29,6 +29,21 @@ int chimney_offer(struct sk_buff *skb, struct sock *sk,
 int chimney_revoke(const struct chimney_selector *selector,
 		   u32 reason) __ksym;
 
+/*
+ * A tracing program that is preempted by another task in the same program on
+ * the same CPU would make that one's run be skipped: an event would be lost.
+ */
+void bpf_preempt_disable(void) __ksym;
+void bpf_preempt_enable(void) __ksym;
+
+static __always_inline void revoke(const struct chimney_selector *selector,
+				   u32 reason)
+{
+	bpf_preempt_disable();
+	chimney_revoke(selector, reason);
+	bpf_preempt_enable();
+}
+
 /* Cookie of a namespace; 0, which stands for all of them, for none. */
 static __always_inline u64 netns_cookie(const struct net *net)
 {

@@ -62,7 +62,7 @@ static __always_inline void ipsec_revoke(struct xfrm_policy *policy, bool out,
 		selector.lport_mask = sport_mask;
 		selector.rport = dport;
 		selector.rport_mask = dport_mask;
-		chimney_revoke(&selector, CHIMNEY_IPSEC);
+		revoke(&selector, CHIMNEY_IPSEC);
 	}
 	if (in) {
 		ipsec_address(selector.local, daddr, selector.family);
@@ -73,7 +73,7 @@ static __always_inline void ipsec_revoke(struct xfrm_policy *policy, bool out,
 		selector.lport_mask = dport_mask;
 		selector.rport = sport;
 		selector.rport_mask = sport_mask;
-		chimney_revoke(&selector, CHIMNEY_IPSEC);
+		revoke(&selector, CHIMNEY_IPSEC);
 	}
 }
 

@@ -9,7 +9,7 @@ static __always_inline void rules_revoke(u64 netns)
 {
 	struct chimney_selector selector = { .netns = netns };
 
-	chimney_revoke(&selector, CHIMNEY_RULES);
+	revoke(&selector, CHIMNEY_RULES);
 }
 
 /* nft, iptables-nft, firewalld: any transaction, set elements included */

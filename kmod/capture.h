@@ -9,6 +9,7 @@
 
 #include <linux/netdevice.h>
 #include <net/hotdata.h>
+#include <net/inet_sock.h>
 
 /* Taps on all devices are in one list for all namespaces. */
 static inline bool chimney_capture_any(const struct net *net)
@@ -36,6 +37,27 @@ static inline bool chimney_capture_active(const struct net_device *dev,
 		return true;
 	return unlikely(!list_empty(&net_hotdata.ptype_all)) &&
 	       chimney_capture_any(net);
+}
+
+/**
+ * chimney_raw_active() - is there a raw socket that is given TCP packets?
+ * @bucket: where it would be
+ * @net: its namespace
+ *
+ * Context: RCU read side.
+ */
+static inline bool chimney_raw_active(const struct hlist_head *bucket,
+				      const struct net *net)
+{
+	const struct sock *sk;
+
+	if (likely(hlist_empty(bucket)))
+		return false;
+	sk_for_each_rcu(sk, bucket)
+		if (net_eq(sock_net(sk), net) &&
+		    inet_sk(sk)->inet_num == IPPROTO_TCP)
+			return true;
+	return false;
 }
 
 #endif /* CHIMNEY_CAPTURE_H */

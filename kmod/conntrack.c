@@ -40,14 +40,16 @@ static u32 established_timeout(const struct nf_conn *entry)
 {
 	struct nf_conn_timeout *ext = nf_ct_timeout_find(entry);
 	unsigned int *timeouts = NULL;
+	u32 timeout;
 
 	rcu_read_lock();
 	if (ext && rcu_access_pointer(ext->timeout))
 		timeouts = nf_ct_timeout_data(ext);
 	if (!timeouts)
 		timeouts = nf_ct_net(entry)->ct.nf_ct_proto.tcp.timeouts;
+	timeout = timeouts[TCP_CONNTRACK_ESTABLISHED];
 	rcu_read_unlock();
-	return timeouts[TCP_CONNTRACK_ESTABLISHED];
+	return timeout;
 }
 
 /**

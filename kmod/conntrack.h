@@ -57,7 +57,9 @@ static inline void chimney_ct_seen(const struct chimney_ct *ct,
 		return;
 
 	timeout = nfct_time_stamp + ct->timeout;
+	/* a packet on another CPU may be closing it */
 	if (READ_ONCE(entry->timeout) != timeout &&
+	    READ_ONCE(entry->proto.tcp.state) == TCP_CONNTRACK_ESTABLISHED &&
 	    !test_bit(IPS_FIXED_TIMEOUT_BIT, &entry->status))
 		WRITE_ONCE(entry->timeout, timeout);
 

@@ -271,7 +271,8 @@ static void chimney_dev_add(struct net_device *dev)
 	cdev->hook.hooknum = NF_NETDEV_INGRESS;
 	cdev->hook.priority = INT_MAX;
 
-	if (sysfs_create_group(&dev->dev.kobj, &chimney_dev_group))
+	cdev->files = !sysfs_create_group(&dev->dev.kobj, &chimney_dev_group);
+	if (!cdev->files)
 		netdev_warn(dev, "chimney: no sysfs files\n");
 	mutex_lock(&chimney_mutex);
 	hash_add_rcu(chimney_devs, &cdev->node, (unsigned long)dev);
@@ -282,9 +283,15 @@ static void chimney_dev_add(struct net_device *dev)
 static void chimney_dev_del(struct net_device *dev)
 {
 	struct chimney_dev *cdev;
+	bool files;
 
+	rcu_read_lock();
+	cdev = chimney_dev_find(dev);
+	files = cdev && cdev->files;
+	rcu_read_unlock();
 	/* waits for readers of the files, who may wait for the mutex */
-	sysfs_remove_group(&dev->dev.kobj, &chimney_dev_group);
+	if (files)
+		sysfs_remove_group(&dev->dev.kobj, &chimney_dev_group);
 
 	mutex_lock(&chimney_mutex);
 	cdev = chimney_dev_find(dev);

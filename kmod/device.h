@@ -35,6 +35,7 @@ struct chimney_dev_stats {
  * @speed: link speed in Mbit/s, 0 if the driver does not report one
  * @hook: its ingress hook
  * @hooked: @hook is registered; under chimney_mutex
+ * @files: its sysfs files are there
  * @stats: counters
  * @ref: one while the device exists, one for each flow
  * @rcu: frees it
@@ -47,6 +48,7 @@ struct chimney_dev {
 	u32 speed;
 	struct nf_hook_ops hook;
 	bool hooked;
+	bool files;
 	struct chimney_dev_stats __percpu *stats;
 	refcount_t ref;
 	struct rcu_head rcu;

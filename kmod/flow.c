@@ -21,6 +21,8 @@
  * Readers that hold no lock may still be looking at the flow's operations, in
  * a system call that was preempted: it is freed by call_rcu_tasks().
  */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include <linux/module.h>
 #include <linux/tcp.h>
 #include <net/inet6_connection_sock.h>
@@ -30,6 +32,7 @@
 #include <net/route.h>
 #include <net/transp_v6.h>
 
+#include "capture.h"
 #include "flow.h"
 #include "gate.h"
 #include "knobs.h"
@@ -44,6 +47,9 @@ static struct delayed_work chimney_sweep_work;
 /* flows that have memory, whatever their state */
 static atomic_t chimney_flows_alive = ATOMIC_INIT(0);
 static DECLARE_WAIT_QUEUE_HEAD(chimney_flows_wait);
+
+/* flows whose destructor has to stay: see chimney_flow_finish() */
+static atomic_t chimney_flows_pinned = ATOMIC_INIT(0);
 
 static u16 sock_packet_family(const struct sock *sk)
 {
@@ -186,6 +192,9 @@ u64 chimney_sock_reasons(const struct sock *sk)
 		reasons |= CHIMNEY_MASK(REPAIR);
 	if (sock_signed(sk))
 		reasons |= CHIMNEY_MASK(SIGNED);
+	/* TPROXY makes what arrives the socket's */
+	if (inet_test_bit(TRANSPARENT, sk))
+		reasons |= CHIMNEY_MASK(REWRITTEN);
 	if (sock_has_ip_options(sk))
 		reasons |= CHIMNEY_MASK(IP_OPTIONS);
 	if (!sock_offloaded(sk) &&
@@ -193,6 +202,9 @@ u64 chimney_sock_reasons(const struct sock *sk)
 		reasons |= CHIMNEY_MASK(TABLE_FULL);
 
 	rcu_read_lock();
+	if (chimney_raw_active(sock_packet_family(sk) == AF_INET6 ?
+			       cnet->raw6 : cnet->raw4, cnet->net))
+		reasons |= CHIMNEY_MASK(RAW_SOCKET);
 	dst = rcu_dereference(sk->sk_dst_cache);
 	reasons |= route_reasons(dst, sock_packet_family(sk));
 	if (READ_ONCE(chimney_mode) == CHIMNEY_MODE_AUTOMATIC)
@@ -277,21 +289,18 @@ static void flow_put(struct chimney_flow *flow)
 /**
  * chimney_flow_route() - let a flow use a route
  * @flow: the flow
- * @sk: its socket
  * @dst: the route that the host path would use now
  *
- * Takes references to the route and its next hop in place of the old ones.  A
- * new route has to lead to the same device, so that it cannot match other
- * firewall rules than the old one.
+ * Takes a reference to the route in place of the old one.  A new route has to
+ * lead to the same device, so that it cannot match other firewall rules than
+ * the old one.
  *
  * Context: socket locked.
  * Return: CHIMNEY_NONE, or why the flow cannot go there.
  */
 enum chimney_reason chimney_flow_route(struct chimney_flow *flow,
-				       struct sock *sk, struct dst_entry *dst)
+				       struct dst_entry *dst)
 {
-	const void *daddr = &inet_sk(sk)->inet_daddr;
-	struct neighbour *neigh;
 	u64 reasons;
 
 	rcu_read_lock();
@@ -302,23 +311,9 @@ enum chimney_reason chimney_flow_route(struct chimney_flow *flow,
 	if (dst->dev != flow->cdev->dev)
 		return CHIMNEY_ROUTE;
 
-	if (flow->family == AF_INET6)
-		daddr = &sk->sk_v6_daddr;
-	neigh = dst_neigh_lookup(dst, daddr);
-	if (!neigh)
-		return CHIMNEY_NEIGHBOUR;
-	/* a gateway of the other family has a header that hh does not fit */
-	if (neigh->tbl->family != flow->family) {
-		neigh_release(neigh);
-		return CHIMNEY_NEIGHBOUR;
-	}
-
 	dst_hold(dst);
 	dst_release(flow->dst);
 	flow->dst = dst;
-	if (flow->neigh)
-		neigh_release(flow->neigh);
-	flow->neigh = neigh;
 	return CHIMNEY_NONE;
 }
 
@@ -326,9 +321,6 @@ static void flow_unroute(struct chimney_flow *flow)
 {
 	dst_release(flow->dst);
 	flow->dst = NULL;
-	if (flow->neigh)
-		neigh_release(flow->neigh);
-	flow->neigh = NULL;
 }
 
 static void flow_unlist(struct chimney_flow *flow)
@@ -359,27 +351,28 @@ static struct chimney_flow *flow_find_sk(struct chimney_net *cnet,
 /* The socket dies: by close, RST, time-out, or with its process. */
 static void chimney_sk_destruct(struct sock *sk)
 {
-	struct chimney_net *cnet = chimney_pernet(sock_net(sk));
 	void (*host_destruct)(struct sock *sk);
 	struct chimney_flow *flow;
-	bool pinned;
 
 	if (sock_offloaded(sk))
 		flow = chimney_flow_of(inet_csk(sk)->icsk_af_ops);
 	else
-		flow = flow_find_sk(cnet, sk);
+		flow = flow_find_sk(chimney_pernet(sock_net(sk)), sk);
 	if (WARN_ON_ONCE(!flow))
 		return;
 
 	host_destruct = flow->host_destruct;
-	pinned = flow->pinned;
-	chimney_flow_upload(flow, sk, CHIMNEY_CLOSED);
-	if (pinned) {
+	if (flow->sk != sk) {
+		/* a listener's child that was given up half made */
+		inet_csk(sk)->icsk_af_ops = flow->host_ops;
+	} else if (flow->pinned) {
 		flow_unlist(flow);
+		atomic_dec(&chimney_flows_pinned);
 		module_put(THIS_MODULE);
 	} else {
 		/* ours already, or we would not be here */
 		sk->sk_destruct = chimney_sk_destruct;
+		chimney_flow_upload(flow, sk, CHIMNEY_CLOSED);
 		chimney_flow_finish(flow, sk);
 	}
 	host_destruct(sk);
@@ -399,19 +392,23 @@ chimney_syn_recv_sock(const struct sock *sk, struct sk_buff *skb,
 {
 	const struct inet_connection_sock_af_ops *ops =
 		READ_ONCE(inet_csk(sk)->icsk_af_ops);
-	const struct chimney_flow *flow;
+	const struct chimney_flow *flow = NULL;
 	struct sock *newsk;
 
 	/* the listener may just have got its own back */
-	if (ops->syn_recv_sock == chimney_syn_recv_sock)
-		ops = chimney_flow_of(ops)->host_ops;
+	if (ops->syn_recv_sock == chimney_syn_recv_sock) {
+		flow = chimney_flow_of(ops);
+		ops = flow->host_ops;
+	}
 	newsk = ops->syn_recv_sock(sk, skb, req, dst, req_unhash, own_req,
 				   opt_child_init);
-	if (newsk && sock_offloaded(newsk)) {
-		flow = chimney_flow_of(inet_csk(newsk)->icsk_af_ops);
+	if (!newsk || !flow)
+		return newsk;
+	/* a v4-mapped child has got other operations, but not another end */
+	if (inet_csk(newsk)->icsk_af_ops == &flow->ops)
 		inet_csk(newsk)->icsk_af_ops = flow->host_ops;
+	if (newsk->sk_destruct == chimney_sk_destruct)
 		newsk->sk_destruct = flow->host_destruct;
-	}
 	return newsk;
 }
 
@@ -425,8 +422,13 @@ static enum chimney_reason flow_install(struct chimney_flow *flow)
 	enum chimney_reason reason;
 	u64 reasons;
 
-	if (sock_offloaded(sk))
+	if (sock_offloaded(sk)) {
+		/* offered twice */
+		flow_event(flow, CHIMNEY_OFFLOADING,
+			   READ_ONCE(chimney_flow_of(icsk->icsk_af_ops)->state),
+			   CHIMNEY_NONE);
 		return CHIMNEY_NONE;
+	}
 	/* room for this one is taken already */
 	reasons = chimney_sock_reasons(sk) & ~CHIMNEY_MASK(TABLE_FULL);
 	if (reasons)
@@ -436,7 +438,9 @@ static enum chimney_reason flow_install(struct chimney_flow *flow)
 	if (icsk->icsk_af_ops->queue_xmit !=
 	    (flow->family == AF_INET6 ? inet6_csk_xmit : ip_queue_xmit))
 		return CHIMNEY_ULP;
-	if (sk->sk_destruct == chimney_sk_destruct || flow_find_sk(cnet, sk))
+	/* not finished yet, though it has other operations */
+	if (sk->sk_destruct == chimney_sk_destruct ||
+	    (atomic_read(&chimney_flows_pinned) && flow_find_sk(cnet, sk)))
 		return CHIMNEY_NOT_JUDGED;
 
 	dst = __sk_dst_check(sk, flow->family == AF_INET6 ?
@@ -446,7 +450,7 @@ static enum chimney_reason flow_install(struct chimney_flow *flow)
 	flow->cdev = chimney_dev_get(dst->dev);
 	if (!flow->cdev)
 		return CHIMNEY_DEVICE;
-	reason = chimney_flow_route(flow, sk, dst);
+	reason = chimney_flow_route(flow, dst);
 	if (reason)
 		return reason;
 	if (!chimney_ct_offload(&flow->ct)) {
@@ -504,17 +508,37 @@ static void flow_offload_work(struct work_struct *work)
 	lock_sock(sk);
 	reason = flow_install(flow);
 	installed = flow->host_ops;
-	release_sock(sk);
-	sock_put(sk);
-
 	if (reason) {
 		chimney_count(reason);
 		flow_event(flow, CHIMNEY_OFFLOADING, CHIMNEY_IN_HOST, reason);
 	}
+	release_sock(sk);
 	if (!installed) {
 		atomic_dec(&flow->cnet->nr_flows);
 		flow_put(flow);
 	}
+	/* the socket holds the namespace, and that what is above */
+	sock_put(sk);
+}
+
+/*
+ * A reference to the socket of a flow that is yet to be finished, whatever
+ * operations it has by now.  Its destructor finishes the flow: as long as that
+ * has not happened, the socket's memory is the socket's.
+ */
+static bool flow_hold_sk(const struct chimney_flow *flow)
+{
+	bool held;
+
+	rcu_read_lock();
+	held = READ_ONCE(flow->state) != CHIMNEY_IN_HOST &&
+	       refcount_inc_not_zero(&flow->sk->sk_refcnt);
+	rcu_read_unlock();
+	if (held && READ_ONCE(flow->state) == CHIMNEY_IN_HOST) {
+		sock_put(flow->sk);
+		held = false;
+	}
+	return held;
 }
 
 static void flow_upload_work(struct work_struct *work)
@@ -522,13 +546,8 @@ static void flow_upload_work(struct work_struct *work)
 	struct chimney_flow *flow = container_of(work, struct chimney_flow,
 						 upload_work);
 	struct sock *sk = flow->sk;
-	bool held;
 
-	rcu_read_lock();
-	held = chimney_flow_get_sk(flow);
-	rcu_read_unlock();
-	/* otherwise it has been finished, or will be by the destructor */
-	if (held) {
+	if (flow_hold_sk(flow)) {
 		lock_sock(sk);
 		chimney_flow_finish(flow, sk);
 		release_sock(sk);
@@ -610,9 +629,14 @@ bool chimney_flow_upload(struct chimney_flow *flow, struct sock *sk,
 	struct chimney_net *cnet = flow->cnet;
 	bool held = false;
 
-	if (cmpxchg(&flow->state, CHIMNEY_OFFLOADED, CHIMNEY_UPLOADING) !=
-	    CHIMNEY_OFFLOADED)
+	/* for the work: as soon as the state changes, anyone may finish it */
+	if (!refcount_inc_not_zero(&flow->ref))
 		return false;
+	if (cmpxchg(&flow->state, CHIMNEY_OFFLOADED, CHIMNEY_UPLOADING) !=
+	    CHIMNEY_OFFLOADED) {
+		flow_put(flow);
+		return false;
+	}
 
 	rhashtable_remove_fast(&cnet->table, &flow->node, chimney_flow_params);
 	atomic_dec(&cnet->nr_offloaded);
@@ -631,7 +655,6 @@ bool chimney_flow_upload(struct chimney_flow *flow, struct sock *sk,
 	trace_chimney_upload(flow, reason);
 	flow_event(flow, CHIMNEY_OFFLOADED, CHIMNEY_UPLOADING, reason);
 
-	refcount_inc(&flow->ref);
 	queue_work(chimney_wq, &flow->upload_work);
 	return true;
 }
@@ -660,7 +683,9 @@ void chimney_flow_finish(struct chimney_flow *flow, struct sock *sk)
 
 	if (sk->sk_destruct != chimney_sk_destruct) {
 		/* Someone calls ours at the end of his: it has to stay. */
+		pr_warn_once("a socket's destructor was taken over, the module stays until it closes\n");
 		flow->pinned = true;
+		atomic_inc(&chimney_flows_pinned);
 		__module_get(THIS_MODULE);
 		return;
 	}
@@ -704,8 +729,11 @@ static u32 flows_revoke_net(struct chimney_net *cnet,
 	struct chimney_flow *flow;
 	u32 uploads = 0;
 
+	spin_lock_bh(&cnet->lock);
+	WRITE_ONCE(cnet->epoch_gp, start_poll_synchronize_rcu());
 	/* a full barrier: see flow_install() */
 	atomic64_inc_return(&cnet->epoch);
+	spin_unlock_bh(&cnet->lock);
 	list_for_each_entry_rcu(flow, &cnet->flows, list)
 		if (flow_selected(flow, selector))
 			uploads += chimney_flow_upload(flow, NULL, reason);
@@ -753,6 +781,14 @@ u32 chimney_flows_revoke_dev(const struct net_device *dev,
 	return chimney_flows_revoke(&selector, reason);
 }
 
+static bool flow_verdict_stands(const struct chimney_flow *flow)
+{
+	struct chimney_tuple tuple;
+
+	key_tuple(&flow->key, flow->cnet->net, &tuple);
+	return chimney_gate_stands(&tuple);
+}
+
 /* What has happened to a flow while no packet of it came by? */
 static void flow_sweep(struct chimney_flow *flow)
 {
@@ -772,6 +808,8 @@ static void flow_sweep(struct chimney_flow *flow)
 		reason = CHIMNEY_CONNTRACK;
 	else if (chimney_ct_expiring(&flow->ct))
 		reason = CHIMNEY_IDLE;
+	else if (!flow_verdict_stands(flow))
+		reason = CHIMNEY_NOT_JUDGED;
 	if (reason)
 		chimney_flow_upload(flow, sk, reason);
 	sock_gen_put(sk);
@@ -787,7 +825,7 @@ static void chimney_sweep(struct work_struct *work)
 		list_for_each_entry_rcu(flow, &cnet->flows, list)
 			flow_sweep(flow);
 	rcu_read_unlock();
-	queue_delayed_work(chimney_wq, &chimney_sweep_work,
+	queue_delayed_work(system_unbound_wq, &chimney_sweep_work,
 			   CHIMNEY_SWEEP_INTERVAL);
 }
 
@@ -802,7 +840,7 @@ int chimney_flows_init(void)
 	if (!chimney_wq)
 		return -ENOMEM;
 	INIT_DELAYED_WORK(&chimney_sweep_work, chimney_sweep);
-	queue_delayed_work(chimney_wq, &chimney_sweep_work,
+	queue_delayed_work(system_unbound_wq, &chimney_sweep_work,
 			   CHIMNEY_SWEEP_INTERVAL);
 	return 0;
 }

@@ -41,7 +41,6 @@ struct chimney_key {
  * @priority: socket priority that the gate has judged
  * @epoch: policy epoch of the verdict
  * @dst: its route; a reference, changed under the socket's lock
- * @neigh: next hop; a reference, changed under the socket's lock
  * @ct: its conntrack entry
  * @tx_packets: sent by the path; under the socket's lock
  * @tx_bytes: likewise, IP header included
@@ -74,7 +73,6 @@ struct chimney_flow {
 	u32 priority;
 	u64 epoch;
 	struct dst_entry *dst;
-	struct neighbour *neigh;
 	struct chimney_ct ct;
 	u64 tx_packets;
 	u64 tx_bytes;
@@ -158,6 +156,24 @@ static inline bool chimney_flow_get_sk(const struct chimney_flow *flow)
 }
 
 /**
+ * chimney_flow_is_of() - is a flow still that of its socket?
+ * @flow: the flow
+ * @sk: its socket
+ *
+ * connect() can make a socket another connection's without a packet in between
+ * (TCP_REPAIR).
+ */
+static inline bool chimney_flow_is_of(const struct chimney_flow *flow,
+				      const struct sock *sk)
+{
+	if (inet_sk(sk)->inet_dport != flow->key.rport)
+		return false;
+	if (flow->family == AF_INET6)
+		return ipv6_addr_equal(&sk->sk_v6_daddr, &flow->key.raddr);
+	return inet_sk(sk)->inet_daddr == flow->key.raddr.s6_addr32[3];
+}
+
+/**
  * chimney_flow_lookup() - the offloaded flow that a received packet belongs to
  * @cnet: namespace of the device
  * @key: the packet's tuple
@@ -174,7 +190,7 @@ u64 chimney_sock_reasons(const struct sock *sk);
 void chimney_flow_info(struct sock *sk, struct chimney_sock_info *info);
 void chimney_sock_tuple(const struct sock *sk, struct chimney_tuple *tuple);
 enum chimney_reason chimney_flow_route(struct chimney_flow *flow,
-				       struct sock *sk, struct dst_entry *dst);
+				       struct dst_entry *dst);
 enum chimney_reason chimney_flow_offer(struct sock *sk, struct sk_buff *skb,
 				       const struct chimney_packet *packet);
 bool chimney_flow_upload(struct chimney_flow *flow, struct sock *sk,

@@ -106,6 +106,19 @@ void chimney_gate_changed(const struct chimney_event *event)
 	rcu_read_unlock();
 }
 
+/**
+ * chimney_gate_stands() - does the verdict on an offloaded flow still stand?
+ * @flow: which
+ *
+ * Context: RCU read side.
+ */
+bool chimney_gate_stands(const struct chimney_tuple *flow)
+{
+	const struct chimney_gate *gate = rcu_dereference(chimney_gate);
+
+	return gate && (!gate->stands || gate->stands(flow));
+}
+
 __bpf_kfunc_start_defs();
 
 /**
@@ -306,9 +319,15 @@ static void changed_stub(const struct chimney_event *event)
 {
 }
 
+static bool stands_stub(const struct chimney_tuple *flow)
+{
+	return false;
+}
+
 static struct chimney_gate gate_stubs = {
 	.judge = judge_stub,
 	.changed = changed_stub,
+	.stands = stands_stub,
 };
 
 static struct bpf_struct_ops bpf_chimney_gate = {

@@ -22,6 +22,8 @@ struct sock;
  *	Not every packet is shown: the 16th, the 32nd ... of a direction, and
  *	every 256th from there on.
  * @changed: told that a flow has changed its state; may be NULL
+ * @stands: asked about every offloaded flow once a second: does the verdict
+ *	still stand?  If not, the flow is uploaded.  May be NULL: yes
  * @name: what the gate calls itself, for people
  * @version: CHIMNEY_GATE_VERSION, or attaching fails with -EINVAL
  *
@@ -32,6 +34,7 @@ struct chimney_gate {
 	u64 (*judge)(struct sk_buff *skb, struct sock *sk,
 		     const struct chimney_packet *packet);
 	void (*changed)(const struct chimney_event *event);
+	bool (*stands)(const struct chimney_tuple *flow);
 	char name[CHIMNEY_GATE_NAME_LEN];
 	u32 version;
 };
@@ -43,6 +46,7 @@ int chimney_gate_show(char *buf);
 u64 chimney_gate_judge(struct sk_buff *skb, struct sock *sk,
 		       const struct chimney_packet *packet);
 void chimney_gate_changed(const struct chimney_event *event);
+bool chimney_gate_stands(const struct chimney_tuple *flow);
 int chimney_gate_init(void);
 
 #endif /* CHIMNEY_GATE_H */

@@ -133,6 +133,9 @@ static noinline void judge(struct sk_buff *skb, struct sock *sk,
 		.dir = dir,
 	};
 
+	/* the packet may still have passed the rules before the last change */
+	if (!poll_state_synchronize_rcu(READ_ONCE(cnet->epoch_gp)))
+		return;
 	chimney_sock_tuple(sk, &packet.flow);
 	if (!packet_read(skb, &packet))
 		return;

@@ -56,6 +56,7 @@ static int __net_init chimney_net_init(struct net *net)
 	INIT_LIST_HEAD(&cnet->flows);
 	spin_lock_init(&cnet->lock);
 	atomic64_set(&cnet->epoch, 1);
+	cnet->epoch_gp = start_poll_synchronize_rcu();
 	cnet->raw4 = &raw_v4_hashinfo.ht[raw_hashfunc(net, IPPROTO_TCP)];
 	cnet->raw6 = &raw_v6_hashinfo.ht[raw_hashfunc(net, IPPROTO_TCP)];
 

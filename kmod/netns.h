@@ -15,11 +15,13 @@
  * @table: offloaded flows by tuple, read for every packet received
  * @flows: every installed flow, also while it is uploading; changed under
  *	@lock, read under RCU
- * @lock: protects changes of @flows; taken with bottom halves off
+ * @lock: protects changes of @flows and @epoch; taken with bottom halves off
  * @nr_flows: flows that are offloading, offloaded or uploading
  * @nr_offloaded: entries of @table
  * @epoch: version of the policy in force; a verdict given in another epoch
  *	is void
+ * @epoch_gp: RCU grace period that has to end before packets are judged in
+ *	@epoch: one that is judged now may have passed the rules of the last
  * @raw4: bucket in which IPv4 raw sockets on TCP would be found
  * @raw6: the same for IPv6
  * @hooked: the judging hooks are registered; under chimney_mutex
@@ -33,6 +35,7 @@ struct chimney_net {
 	atomic_t nr_flows;
 	atomic_t nr_offloaded;
 	atomic64_t epoch;
+	unsigned long epoch_gp;
 	struct hlist_head *raw4;
 	struct hlist_head *raw6;
 	bool hooked;

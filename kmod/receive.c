@@ -82,7 +82,8 @@ static enum chimney_reason receive_check(const struct chimney_flow *flow,
 		return CHIMNEY_CLOSING;
 	if (unlikely(chimney_capture_active(flow->cdev->dev, cnet->net)))
 		return CHIMNEY_CAPTURE;
-	if (unlikely(!hlist_empty(v6 ? cnet->raw6 : cnet->raw4)))
+	if (unlikely(chimney_raw_active(v6 ? cnet->raw6 : cnet->raw4,
+					cnet->net)))
 		return CHIMNEY_RAW_SOCKET;
 	if (unlikely(chimney_ct_dying(&flow->ct)))
 		return CHIMNEY_CONNTRACK;
@@ -203,10 +204,10 @@ unsigned int chimney_receive(void *priv, struct sk_buff *skb,
 		chimney_flow_upload(flow, NULL, reason);
 		goto host;
 	}
-	/* a mark or a socket given by tc, IPsec, or another device than judged */
+	/* a mark, route or socket given by tc, IPsec, or not the device judged */
 	if (unlikely(READ_ONCE(flow->state) != CHIMNEY_OFFLOADED ||
-		     flow->cdev != cdev || skb->mark || secpath_exists(skb) ||
-		     skb_sk_is_prefetched(skb) ||
+		     flow->cdev != cdev || skb->mark || skb_dst(skb) ||
+		     secpath_exists(skb) || skb_sk_is_prefetched(skb) ||
 		     tcp_flag_word(th) & TCP_FLAG_SYN))
 		goto host;
 
@@ -214,10 +215,18 @@ unsigned int chimney_receive(void *priv, struct sk_buff *skb,
 		goto host;
 	sk = flow->sk;
 	dst = receive_dst(sk, skb, v6);
-	if (unlikely(!dst || sk->sk_state != TCP_ESTABLISHED))
+	if (unlikely(!dst || sk->sk_state != TCP_ESTABLISHED ||
+		     !chimney_flow_is_of(flow, sk) ||
+		     !inet_sk_bound_dev_eq(cnet->net,
+					   READ_ONCE(sk->sk_bound_dev_if),
+					   skb->skb_iif, 0)))
 		goto put;
-	/* the link layer may have padded it */
-	if (unlikely(pskb_trim_rcsum(skb, len)))
+	/*
+	 * The link layer may have padded it, and a sender on this machine may
+	 * still own its pages (MSG_ZEROCOPY over veth).  Moves the headers.
+	 */
+	if (unlikely(pskb_trim_rcsum(skb, len) ||
+		     skb_orphan_frags_rx(skb, GFP_ATOMIC)))
 		goto put;
 	skb_dst_set_noref(skb, dst);
 

@@ -16,6 +16,7 @@
 #include <net/ip.h>
 #include <net/ip6_route.h>
 #include <net/neighbour.h>
+#include <net/route.h>
 #include <net/tcp.h>
 
 #include "capture.h"
@@ -50,7 +51,8 @@ static u32 transmit_check(struct chimney_flow *flow, struct sock *sk,
 
 	if (unlikely(tcp_flag_word(tcp_hdr(skb)) &
 		     (TCP_FLAG_SYN | TCP_FLAG_FIN | TCP_FLAG_RST)) ||
-	    unlikely(sk->sk_state != TCP_ESTABLISHED))
+	    unlikely(sk->sk_state != TCP_ESTABLISHED ||
+		     !chimney_flow_is_of(flow, sk)))
 		return CHIMNEY_CLOSING;
 	if (unlikely(chimney_capture_active(flow->cdev->dev, flow->cnet->net)))
 		return CHIMNEY_CAPTURE;
@@ -71,8 +73,8 @@ static u32 transmit_check(struct chimney_flow *flow, struct sock *sk,
 	/* the host path looks for another, the next packet finds it */
 	if (unlikely(!dst))
 		return CHIMNEY_THIS_PACKET;
-	if (unlikely(dst != flow->dst || READ_ONCE(flow->neigh->dead))) {
-		reason = chimney_flow_route(flow, sk, dst);
+	if (unlikely(dst != flow->dst)) {
+		reason = chimney_flow_route(flow, dst);
 		if (reason)
 			return reason;
 	}
@@ -170,6 +172,16 @@ static bool transmit_ip6(struct chimney_flow *flow, struct sock *sk,
 	return true;
 }
 
+/* The next hop, made if it is not there; no reference. */
+static struct neighbour *next_hop(struct dst_entry *dst, struct sk_buff *skb,
+				  bool v6, bool *skip_cache)
+{
+	if (!v6)
+		return ip_neigh_for_gw(dst_rtable(dst), skb, skip_cache);
+	return ip_neigh_gw6(dst->dev, rt6_nexthop(dst_rt6_info(dst),
+						  &ipv6_hdr(skb)->daddr));
+}
+
 /**
  * chimney_transmit() - queue_xmit of an offloaded flow's socket
  * @sk: the socket
@@ -184,6 +196,7 @@ int chimney_transmit(struct sock *sk, struct sk_buff *skb, struct flowi *fl)
 	struct chimney_flow *flow = chimney_flow_of(inet_csk(sk)->icsk_af_ops);
 	const struct inet_connection_sock_af_ops *host_ops = flow->host_ops;
 	struct chimney_dev_stats __percpu *stats = flow->cdev->stats;
+	bool v6 = flow->family == AF_INET6, skip_cache = false;
 	struct neighbour *neigh;
 	u32 reason;
 	int err;
@@ -200,9 +213,8 @@ int chimney_transmit(struct sock *sk, struct sk_buff *skb, struct flowi *fl)
 		}
 		goto host;
 	}
-	if (unlikely(flow->family == AF_INET6 ?
-		     !transmit_ip6(flow, sk, skb, &fl->u.ip6) :
-		     !transmit_ip4(flow, sk, skb)))
+	if (unlikely(v6 ? !transmit_ip6(flow, sk, skb, &fl->u.ip6) :
+			  !transmit_ip4(flow, sk, skb)))
 		goto host;
 
 	skb->priority = flow->priority;
@@ -216,9 +228,14 @@ int chimney_transmit(struct sock *sk, struct sk_buff *skb, struct flowi *fl)
 	this_cpu_add(stats->tx_bytes, skb->len);
 	chimney_ct_seen(&flow->ct, CHIMNEY_OUT, skb->len);
 
-	neigh = flow->neigh;
-	sock_confirm_neigh(skb, neigh);
-	err = neigh_output(neigh, skb, false);
+	neigh = next_hop(flow->dst, skb, v6, &skip_cache);
+	if (IS_ERR(neigh)) {
+		kfree_skb_reason(skb, SKB_DROP_REASON_NEIGH_CREATEFAIL);
+		err = PTR_ERR(neigh);
+	} else {
+		sock_confirm_neigh(skb, neigh);
+		err = neigh_output(neigh, skb, skip_cache);
+	}
 	rcu_read_unlock();
 	return err;
 

@@ -10,7 +10,7 @@
 
 DIR=$(dirname "$(readlink -f "$0")")
 # shellcheck source=/dev/null
-source "$DIR"/../kselftest/ktap_helpers.sh
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"/../kselftest/ktap_helpers.sh
 
 A4=192.0.2.1 B4=192.0.2.2 A6=2001:db8::1 B6=2001:db8::2
 PORT=7000			# where talk listens in host-b

@@ -13,7 +13,9 @@ all() { # COMMAND: for every conversation
 }
 
 start_all() {
-	talk 22000 -s 0 -- $B4 && talk 22001 -s 0 -- $B6 && talk 22002 -s 1 -- $B4 && talk 22003 -s 1000 -- $B6
+	# paced: loading a gate is work for the processor, too, and an emulated one is slow
+	talk 22000 -s 30000 -i 5 -- $B4 && talk 22001 -s 30000 -i 5 -- $B6 &&
+		talk 22002 -i 2 -- $B4 && talk 22003 -s 1000 -i 2 -- $B6
 }
 
 rmmod_refused() {
@@ -52,6 +54,6 @@ topology veth && gate_load && listener && start_all || ktap_exit_fail_msg "topol
 ktap_test_result "four conversations are offloaded" until_true all offloaded
 ktap_test_result "rmmod with the gate attached: in use" rmmod_refused
 ktap_test_result "modprobe -r under load, 20 times" unload_load_n 20
-ktap_test_result "modprobe -r at any moment, 20 times" unload_load_fast 20
+ktap_test_result "modprobe -r at any moment, 5 times" unload_load_fast 5
 ktap_test_result "no byte was lost" stop_all
 ktap_finished

@@ -1,0 +1,139 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Conntrack stays right while it sees nothing: entries live, count, and know the window when the flow comes back; what
+# conntrack gives up, the firewall decides about. Topology veth of lib.sh; both hosts have a stateful firewall.
+
+source "$(dirname "$(readlink -f "$0")")"/lib.sh
+
+# A packet that conntrack calls INVALID is dropped and counted.
+firewall() { # HOST
+	"$1" nft -f - <<EOF
+table inet filter {
+	counter invalid {}
+	counter refused {}
+	chain input {
+		type filter hook input priority filter; policy drop;
+		meta l4proto { icmp, icmpv6 } accept
+		ct state invalid counter name invalid drop
+		ct state established,related accept
+		tcp dport { $PORT, 7001 } tcp flags & (syn | ack) == syn ct state new accept
+		counter name refused drop
+	}
+	chain output {
+		type filter hook output priority filter; policy accept;
+		ct state invalid counter name invalid drop
+	}
+}
+EOF
+}
+counter() { "$1" nft -j list counter inet filter "$2" | jq '.nftables[] | .counter? // empty | .packets'; }
+entry() { a conntrack -L -p tcp --orig-port-src "$1" "${@:2}" 2>/dev/null; }
+entry_is() { entry "$1" | grep -q "$2"; }
+
+established() { entry "$1" | grep ESTABLISHED | grep -q ASSURED; }
+
+# Thirty seconds of traffic with a time-out of five, and the entry is still the same one.
+kept_alive() {
+	local id
+	a sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_established=5
+	talk 25000 -i 20 -- $B4 && until_true both_offloaded 25000 || return
+	id=$(entry 25000 -o id | grep -o 'id=[0-9]*')
+	for ((t = SECONDS + 30; SECONDS < t; )); do
+		established 25000 && [ "$(entry 25000 -o id | grep -o 'id=[0-9]*')" = "$id" ] || return
+	done
+	offloaded 25000 && talk_stop 25000
+}
+
+# Idle, it is back in the host when the time-out strikes, as if it had never left.
+idle_expires() {
+	talk 25001 -i 1 -- $B4 && until_true both_offloaded 25001 || return
+	kill -STOP "${talk_pid[25001]}"
+	until_true uploaded_for 25001 idle && until_true not entry_is 25001 ESTABLISHED || return
+	a sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_established=432000
+	b sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_established=432000
+	kill -CONT "${talk_pid[25001]}"
+	progress 25001 && talk_stop 25001
+}
+
+# SYN and SYN/ACK carry 60 bytes of headers here, all other segments 52.
+accounting() {
+	local segs_out segs_in sent packets bytes
+	talk 25002 -i 1 -- $B4 && until_true both_offloaded 25002 && until_true moved_on 25002 0 1000 || return
+	kill -STOP "${talk_pid[25002]}"
+	until_true at_rest 25002 || return
+	read -r segs_out segs_in sent < <(a ss -Htni "sport = :25002" |
+		sed 's/.* bytes_sent:\([0-9]*\).* segs_out:\([0-9]*\) segs_in:\([0-9]*\).*/\2 \3 \1/;t;d')
+	mapfile -t packets < <(entry 25002 | grep -o 'packets=[0-9]*' | cut -d= -f2)
+	mapfile -t bytes < <(entry 25002 | grep -o 'bytes=[0-9]*' | cut -d= -f2)
+	say "socket: $segs_out out, $segs_in in, $sent bytes; entry: ${packets[*]} packets, ${bytes[*]} bytes"
+	((packets[0] == segs_out && packets[1] == segs_in)) || return
+	((bytes[0] == segs_out * 52 + 8 + sent && bytes[1] == segs_in * 52 + 8 + sent)) || return
+	(($(path_packets 25002) > 900)) || return
+	kill -CONT "${talk_pid[25002]}"
+	talk_stop 25002
+}
+# Nothing has changed since it was last asked.
+at_rest() {
+	local now
+	now=$(segments "$1"; entry "$1")
+	[ "$now" = "${last:-}" ] && return
+	last=$now
+	return 1
+}
+path_packets() { flow "$1" | jq '.tx_packets + .rx_packets'; }
+
+# Off the path and on it again under load: what comes back is inside conntrack's window.
+window_known() {
+	local i
+	talk 25003 -s 0 -- $B4 && talk 25004 -s 0 -- $B6 && talk 25005 -s 100 -- $B4 || return
+	for i in 1 2 3 4 5; do
+		until_true both_offloaded 25003 && until_true both_offloaded 25004 || return
+		echo disabled >/sys/kernel/chimney/mode
+		progress 25003 && progress 25004 && progress 25005 || return
+		echo enabled >/sys/kernel/chimney/mode
+	done
+	say "invalid: $(counter a invalid) in host-a, $(counter b invalid) in host-b"
+	talk_stop 25003 && talk_stop 25004 && talk_stop 25005 || return
+	(($(counter a invalid) == 0 && $(counter b invalid) == 0))
+}
+
+# A forged RST outside the window is INVALID for conntrack, whether the flow is offloaded or not.
+forged_rst() {
+	local before
+	talk 25006 -i 10 -- $B4 && until_true both_offloaded 25006 || return
+	before=$(counter a invalid)
+	for seq in 1 1000000000 2000000000 3000000000 4000000000; do
+		b python3 "$DIR"/forge-rst.py $B4 $PORT $A4 25006 $seq
+	done
+	until_true more_invalid "$before" && established 25006 && progress 25006 && talk_stop 25006
+}
+more_invalid() { (($(counter a invalid) > $1)); }
+
+# Deleted: the flow leaves the path, and host-b's firewall does not know it any more.
+deleted() {
+	talk 25007 -i 10 -- $B4 && until_true both_offloaded 25007 || return
+	local before
+	before=$(counter b refused)
+	b conntrack -D -p tcp --orig-port-src 25007 >/dev/null 2>&1 || return
+	until_true more_refused "$before" && in_host_b 25007 || return
+	before=$(segments_b 25007)
+	until_true more_refused $(($(counter b refused) + 2)) || return
+	say "delivered to host-b's socket: $before segments before, $(segments_b 25007) after"
+	[ "$(segments_b 25007)" = "$before" ] || return
+	b nft insert rule inet filter input tcp sport 25007 accept
+	progress 25007 && until_true both_offloaded 25007 && talk_stop 25007
+}
+more_refused() { (($(counter b refused) > $1)); }
+segments_b() { b ss -Htni "dport = :$1" | grep -o 'segs_in:[0-9]*' | head -n 1; }
+
+ktap_print_header
+ktap_set_plan 6
+topology veth && modprobe nf_conntrack && a sysctl -qw net.netfilter.nf_conntrack_acct=1 && firewall a && firewall b &&
+	b sysctl -qw net.netfilter.nf_conntrack_acct=1 && gate_load && listener || ktap_exit_fail_msg "topology"
+ktap_test_result "kept alive over 30 s with a time-out of 5 s" kept_alive
+ktap_test_result "idle flow is in the host when its entry expires" idle_expires
+ktap_test_result "accounting equals what was sent" accounting
+ktap_test_result "no packet is INVALID after an upload" window_known
+ktap_test_result "forged RST is INVALID" forged_rst
+ktap_test_result "deleted entry: the firewall decides" deleted
+ktap_finished
