@@ -140,11 +140,13 @@ bool BPF_PROG(stands, const struct chimney_tuple *flow)
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(verdict_close, struct sock *sk, int oldstate, int newstate)
 {
+	const struct tcp_sock *tp = bpf_core_cast(sk, struct tcp_sock);
 	struct inet_sock *inet = (struct inet_sock *)sk;
 	struct chimney_tuple key = {};
 
+	/* the module judges what a flow sends from its 16th segment on */
 	if (newstate != TCP_CLOSE || oldstate == TCP_LISTEN ||
-	    oldstate == TCP_SYN_SENT)
+	    oldstate == TCP_SYN_SENT || tp->segs_out < 16)
 		return 0;
 
 	key.netns = netns_cookie(sk->__sk_common.skc_net.net);

@@ -262,6 +262,7 @@ static void chimney_dev_add(struct net_device *dev)
 	}
 	cdev->dev = dev;
 	cdev->ifindex = dev->ifindex;
+	cdev->cnet = chimney_pernet(dev_net(dev));
 	cdev->enable = chimney_dev_default(dev);
 	refcount_set(&cdev->ref, 1);
 	cdev->hook.hook = chimney_receive;

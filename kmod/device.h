@@ -6,6 +6,8 @@
 #include <linux/netfilter.h>
 #include <linux/refcount.h>
 
+struct chimney_net;
+
 /**
  * struct chimney_dev_stats - one CPU's share of a device's counters
  * @tx_packets: sent by the path (GSO counts once)
@@ -30,6 +32,7 @@ struct chimney_dev_stats {
  * struct chimney_dev - what chimney keeps for one network device
  * @dev: the device; no reference, the notifier tells when it goes
  * @ifindex: its index
+ * @cnet: its namespace; a device that moves to another begins anew
  * @node: in the table of devices, under RCU
  * @enable: the administrator's switch
  * @speed: link speed in Mbit/s, 0 if the driver does not report one
@@ -43,6 +46,7 @@ struct chimney_dev_stats {
 struct chimney_dev {
 	struct net_device *dev;
 	int ifindex;
+	struct chimney_net *cnet;
 	struct hlist_node node;
 	bool enable;
 	u32 speed;

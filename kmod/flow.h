@@ -5,6 +5,7 @@
 #include <linux/rhashtable.h>
 #include <linux/workqueue.h>
 #include <net/inet_connection_sock.h>
+#include <net/route.h>
 #include <net/tcp.h>
 
 #include "conntrack.h"
@@ -92,7 +93,7 @@ struct chimney_flow {
 	struct rcu_head rcu;
 };
 
-static inline u32 chimney_key_hash(const void *data, u32 len, u32 seed)
+static __always_inline u32 chimney_key_hash(const void *data, u32 len, u32 seed)
 {
 	const struct chimney_key *key = data;
 
@@ -103,7 +104,7 @@ static inline u32 chimney_key_hash(const void *data, u32 len, u32 seed)
 	return jhash2(data, sizeof(*key) / sizeof(u32), seed);
 }
 
-static inline int chimney_key_cmp(struct rhashtable_compare_arg *arg,
+static __always_inline int chimney_key_cmp(struct rhashtable_compare_arg *arg,
 				  const void *obj)
 {
 	const struct chimney_key *a = arg->key;
@@ -122,6 +123,26 @@ static const struct rhashtable_params chimney_flow_params = {
 	.obj_cmpfn = chimney_key_cmp,
 	.automatic_shrinking = true,
 };
+
+/**
+ * chimney_dst_valid() - dst_check(), without a call for IPv4
+ * @dst: a route, or NULL
+ * @cookie: for dst_check()
+ * @v6: it is an IPv6 route
+ *
+ * Follows ipv4_dst_check() (net/ipv4/route.c).
+ *
+ * Context: RCU read side.
+ */
+static inline bool chimney_dst_valid(struct dst_entry *dst, u32 cookie, bool v6)
+{
+	if (unlikely(!dst))
+		return false;
+	if (v6)
+		return dst_check(dst, cookie);
+	return dst->obsolete == DST_OBSOLETE_FORCE_CHK &&
+	       dst_rtable(dst)->rt_genid == rt_genid_ipv4(dev_net_rcu(dst->dev));
+}
 
 /**
  * chimney_flow_of() - the flow whose operations a socket has

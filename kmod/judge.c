@@ -46,8 +46,8 @@ static u32 skb_segs(const struct sk_buff *skb)
 static bool sk_judgeable(const struct sock *sk, const struct net *net)
 {
 	/* connected UDP sockets are in state TCP_ESTABLISHED, too */
-	return sk->sk_state == TCP_ESTABLISHED && sk_is_tcp(sk) &&
-	       net_eq(sock_net(sk), net);
+	return sk->sk_state == TCP_ESTABLISHED &&
+	       sk->sk_protocol == IPPROTO_TCP && net_eq(sock_net(sk), net);
 }
 
 /* Addresses and ports as the headers have them, from the socket's side. */
@@ -158,7 +158,8 @@ static unsigned int judge_out(void *priv, struct sk_buff *skb,
 		return NF_ACCEPT;
 	/* counts this packet already */
 	segs = READ_ONCE(tcp_sk(sk)->segs_out);
-	if ((segs & sample_mask(segs)) < skb_segs(skb))
+	if (segs >= CHIMNEY_SAMPLE_FIRST &&
+	    (segs & sample_mask(segs)) < skb_segs(skb))
 		judge(skb, sk, state->out, CHIMNEY_OUT);
 	return NF_ACCEPT;
 }

@@ -26,55 +26,62 @@
 #include "path.h"
 #include "trace.h"
 
-/* Makes the IP and TCP headers linear; the packet is not changed otherwise. */
-static const struct tcphdr *tcp_header(struct sk_buff *skb, unsigned int hlen)
+/*
+ * Finds the headers of a plain TCP packet and makes them linear; returns NULL
+ * for any other.  Checks no more than it takes to look for the flow.
+ */
+static __always_inline const struct tcphdr *
+parse(struct sk_buff *skb, struct chimney_key *key, const bool v6)
 {
-	if (unlikely(!pskb_may_pull(skb, hlen + sizeof(struct tcphdr))))
-		return NULL;
-	return (const struct tcphdr *)(skb_network_header(skb) + hlen);
-}
+	unsigned int hlen = v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+	const struct ipv6hdr *ip6h;
+	const struct iphdr *iph;
+	const struct tcphdr *th;
 
-/* Returns NULL for a packet that is not plain TCP over IPv4. */
-static const struct tcphdr *parse_ip4(struct sk_buff *skb,
-				      struct chimney_key *key,
-				      unsigned int *len)
-{
-	const struct tcphdr *th = tcp_header(skb, sizeof(struct iphdr));
-	const struct iphdr *iph = ip_hdr(skb);
-
-	if (unlikely(!th) || iph->version != 4 || iph->ihl != 5 ||
-	    iph->protocol != IPPROTO_TCP || ip_is_fragment(iph))
+	if (unlikely(!pskb_may_pull(skb, hlen + sizeof(*th))))
 		return NULL;
-	*len = iph_totlen(skb, iph);
-	if (unlikely(*len > skb->len || *len < sizeof(*iph) + sizeof(*th)) ||
-	    unlikely(ip_fast_csum((u8 *)iph, iph->ihl)))
-		return NULL;
-	ipv6_addr_set_v4mapped(iph->daddr, &key->laddr);
-	ipv6_addr_set_v4mapped(iph->saddr, &key->raddr);
+	if (v6) {
+		ip6h = ipv6_hdr(skb);
+		if (ip6h->version != 6 || ip6h->nexthdr != IPPROTO_TCP)
+			return NULL;
+		key->laddr = ip6h->daddr;
+		key->raddr = ip6h->saddr;
+	} else {
+		iph = ip_hdr(skb);
+		if (iph->version != 4 || iph->ihl != sizeof(*iph) / 4 ||
+		    iph->protocol != IPPROTO_TCP || ip_is_fragment(iph))
+			return NULL;
+		ipv6_addr_set_v4mapped(iph->daddr, &key->laddr);
+		ipv6_addr_set_v4mapped(iph->saddr, &key->raddr);
+	}
+	th = (const struct tcphdr *)(skb_network_header(skb) + hlen);
+	key->lport = th->dest;
+	key->rport = th->source;
 	return th;
 }
 
-/* Returns NULL for a packet that is not plain TCP over IPv6. */
-static const struct tcphdr *parse_ip6(struct sk_buff *skb,
-				      struct chimney_key *key,
-				      unsigned int *len)
+/* Length by the IP header, or 0 if that is not right. */
+static __always_inline unsigned int packet_len(const struct sk_buff *skb,
+					       const bool v6)
 {
-	const struct tcphdr *th = tcp_header(skb, sizeof(struct ipv6hdr));
-	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
+	unsigned int len, hlen;
 
-	if (unlikely(!th) || ip6h->version != 6 || ip6h->nexthdr != IPPROTO_TCP)
-		return NULL;
-	*len = ipv6_payload_len(skb, ip6h) + sizeof(*ip6h);
-	if (unlikely(*len > skb->len || *len < sizeof(*ip6h) + sizeof(*th)))
-		return NULL;
-	key->laddr = ip6h->daddr;
-	key->raddr = ip6h->saddr;
-	return th;
+	if (v6) {
+		hlen = sizeof(struct ipv6hdr);
+		len = ipv6_payload_len(skb, ipv6_hdr(skb)) + hlen;
+	} else {
+		hlen = sizeof(struct iphdr);
+		len = iph_totlen(skb, ip_hdr(skb));
+		if (unlikely(ip_fast_csum((u8 *)ip_hdr(skb), hlen / 4)))
+			return 0;
+	}
+	return len > skb->len || len < hlen + sizeof(struct tcphdr) ? 0 : len;
 }
 
 /* Why a flow has to leave the path on account of this packet. */
-static enum chimney_reason receive_check(const struct chimney_flow *flow,
-					 const struct tcphdr *th, bool v6)
+static __always_inline enum chimney_reason
+receive_check(const struct chimney_flow *flow, const struct tcphdr *th,
+	      const bool v6)
 {
 	const struct chimney_net *cnet = flow->cnet;
 
@@ -91,15 +98,15 @@ static enum chimney_reason receive_check(const struct chimney_flow *flow,
 }
 
 /* The route that the socket's last packet came by, as early demux takes it. */
-static struct dst_entry *receive_dst(const struct sock *sk,
-				     const struct sk_buff *skb, bool v6)
+static __always_inline struct dst_entry *
+receive_dst(const struct sock *sk, const struct sk_buff *skb, const bool v6)
 {
 	struct dst_entry *dst = rcu_dereference(sk->sk_rx_dst);
 
-	if (likely(dst))
-		dst = dst_check(dst, v6 ? sk->sk_rx_dst_cookie : 0);
-	if (unlikely(sk->sk_rx_dst_ifindex != skb->skb_iif))
-		dst = NULL;
+	if (unlikely(!chimney_dst_valid(dst, v6 ? sk->sk_rx_dst_cookie : 0,
+					v6) ||
+		     sk->sk_rx_dst_ifindex != skb->skb_iif))
+		return NULL;
 	return dst;
 }
 
@@ -124,12 +131,15 @@ static void count_ip6(struct net *net, const struct sk_buff *skb)
 }
 
 /* To TCP.  The packet and a reference to the socket are TCP's from here on. */
-static void deliver(struct sk_buff *skb, struct sock *sk, bool v6)
+static __always_inline void deliver(struct sk_buff *skb, struct sock *sk,
+				    const bool v6)
 {
 	struct net *net = dev_net(skb->dev);
 	unsigned int hlen;
 
 	skb_orphan(skb);
+	/* the time at which a sender on this machine wanted it to leave */
+	skb_clear_delivery_time(skb);
 	skb->sk = sk;
 	skb->destructor = sock_edemux;
 
@@ -155,22 +165,10 @@ static void deliver(struct sk_buff *skb, struct sock *sk, bool v6)
 	}
 }
 
-/**
- * chimney_receive() - ingress hook of a device
- * @priv: the device's struct chimney_dev
- * @skb: a packet, at its network header
- * @state: of the hook
- *
- * Context: softirq, RCU read side.
- * Return: NF_STOLEN if TCP has got the packet, else NF_ACCEPT with nothing
- * changed: the host path shall have it.
- */
-unsigned int chimney_receive(void *priv, struct sk_buff *skb,
-			     const struct nf_hook_state *state)
+static __always_inline unsigned int
+receive(struct chimney_dev *cdev, struct sk_buff *skb, const bool v6)
 {
-	struct chimney_net *cnet = chimney_pernet(state->net);
-	bool v6 = skb->protocol == htons(ETH_P_IPV6);
-	struct chimney_dev *cdev = priv;
+	struct chimney_net *cnet = cdev->cnet;
 	enum chimney_reason reason;
 	struct chimney_flow *flow;
 	const struct tcphdr *th;
@@ -179,22 +177,12 @@ unsigned int chimney_receive(void *priv, struct sk_buff *skb,
 	unsigned int len;
 	struct sock *sk;
 
-	if (!atomic_read(&cnet->nr_offloaded))
-		return NF_ACCEPT;
 	if (skb->pkt_type != PACKET_HOST || skb_vlan_tag_present(skb) ||
 	    skb_shared(skb))
 		return NF_ACCEPT;
-	if (skb->protocol == htons(ETH_P_IP))
-		th = parse_ip4(skb, &key, &len);
-	else if (v6)
-		th = parse_ip6(skb, &key, &len);
-	else
-		return NF_ACCEPT;
+	th = parse(skb, &key, v6);
 	if (!th)
 		return NF_ACCEPT;
-
-	key.lport = th->dest;
-	key.rport = th->source;
 	flow = chimney_flow_lookup(cnet, &key);
 	if (!flow)
 		return NF_ACCEPT;
@@ -209,6 +197,9 @@ unsigned int chimney_receive(void *priv, struct sk_buff *skb,
 		     flow->cdev != cdev || skb->mark || skb_dst(skb) ||
 		     secpath_exists(skb) || skb_sk_is_prefetched(skb) ||
 		     tcp_flag_word(th) & TCP_FLAG_SYN))
+		goto host;
+	len = packet_len(skb, v6);
+	if (unlikely(!len))
 		goto host;
 
 	if (unlikely(!chimney_flow_get_sk(flow)))
@@ -243,5 +234,31 @@ put:
 host:
 	this_cpu_inc(cdev->stats->fallbacks);
 	trace_chimney_fallback(flow, reason);
+	return NF_ACCEPT;
+}
+
+/**
+ * chimney_receive() - ingress hook of a device
+ * @priv: the device's struct chimney_dev
+ * @skb: a packet, at its network header
+ * @state: of the hook
+ *
+ * Context: softirq, RCU read side.
+ * Return: NF_STOLEN if TCP has got the packet, else NF_ACCEPT with nothing
+ * changed: the host path shall have it.
+ */
+unsigned int chimney_receive(void *priv, struct sk_buff *skb,
+			     const struct nf_hook_state *state)
+{
+	struct chimney_dev *cdev = priv;
+
+	if (!atomic_read(&cdev->cnet->nr_offloaded))
+		return NF_ACCEPT;
+	switch (skb->protocol) {
+	case htons(ETH_P_IP):
+		return receive(cdev, skb, false);
+	case htons(ETH_P_IPV6):
+		return receive(cdev, skb, true);
+	}
 	return NF_ACCEPT;
 }

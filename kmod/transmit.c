@@ -41,13 +41,15 @@ static bool cgroup_sees_egress(struct sock *sk)
  * May the packet take the path?  CHIMNEY_NONE: yes, and flow->dst is valid.
  * CHIMNEY_THIS_PACKET: not this one.  Else: upload the flow.
  */
-static u32 transmit_check(struct chimney_flow *flow, struct sock *sk,
-			  const struct sk_buff *skb)
+static __always_inline u32 transmit_check(struct chimney_flow *flow,
+					  struct sock *sk,
+					  const struct sk_buff *skb,
+					  const bool v6)
 {
 	const struct inet_sock *inet = inet_sk(sk);
-	bool v6 = flow->family == AF_INET6;
 	struct dst_entry *dst;
 	enum chimney_reason reason;
+	u8 tos = v6 ? inet6_sk(sk)->tclass : READ_ONCE(inet->tos);
 
 	if (unlikely(tcp_flag_word(tcp_hdr(skb)) &
 		     (TCP_FLAG_SYN | TCP_FLAG_FIN | TCP_FLAG_RST)) ||
@@ -62,16 +64,16 @@ static u32 transmit_check(struct chimney_flow *flow, struct sock *sk,
 		return CHIMNEY_CGROUP_BPF;
 	if (unlikely(READ_ONCE(sk->sk_mark) != flow->mark ||
 		     READ_ONCE(sk->sk_priority) != flow->priority ||
-		     ((v6 ? inet6_sk(sk)->tclass : READ_ONCE(inet->tos)) &
-		      (u8)~INET_ECN_MASK) != flow->dscp))
+		     (tos & (u8)~INET_ECN_MASK) != flow->dscp))
 		return CHIMNEY_SOCKET;
 	if (unlikely(rcu_access_pointer(inet->inet_opt) ||
 		     (v6 && rcu_access_pointer(inet6_sk(sk)->opt))))
 		return CHIMNEY_IP_OPTIONS;
 
-	dst = __sk_dst_check(sk, v6 ? inet6_sk(sk)->dst_cookie : 0);
+	dst = __sk_dst_get(sk);
 	/* the host path looks for another, the next packet finds it */
-	if (unlikely(!dst))
+	if (unlikely(!chimney_dst_valid(dst, v6 ? inet6_sk(sk)->dst_cookie : 0,
+					v6)))
 		return CHIMNEY_THIS_PACKET;
 	if (unlikely(dst != flow->dst)) {
 		reason = chimney_flow_route(flow, dst);
@@ -84,15 +86,20 @@ static u32 transmit_check(struct chimney_flow *flow, struct sock *sk,
 	return CHIMNEY_NONE;
 }
 
-/* Larger than the path allows: the host path knows what to do about it. */
-static bool exceeds_mtu(const struct sk_buff *skb, unsigned int mtu,
-			unsigned int hlen)
+/*
+ * Larger than the path allows: the host path knows what to do about it.  TCP
+ * cuts its segments for the path MTU that it knows; only what exceeds that,
+ * since the MTU has changed under it, is a question for the route.
+ */
+static bool exceeds_mtu(const struct sock *sk, const struct sk_buff *skb,
+			const struct dst_entry *dst, unsigned int hlen)
 {
-	if (likely(skb->len + hlen <= mtu))
-		return false;
-	/* TCP has cut its segments to fit, but for the last change of the MTU */
-	return !skb_is_gso(skb) ||
-	       tcp_hdrlen(skb) + skb_shinfo(skb)->gso_size + hlen > mtu;
+	unsigned int len = skb->len;
+
+	if (skb_is_gso(skb))
+		len = tcp_hdrlen(skb) + skb_shinfo(skb)->gso_size;
+	return unlikely(len + hlen > inet_csk(sk)->icsk_pmtu_cookie) &&
+	       len + hlen > dst_mtu(dst);
 }
 
 static bool transmit_ip4(struct chimney_flow *flow, struct sock *sk,
@@ -104,11 +111,10 @@ static bool transmit_ip4(struct chimney_flow *flow, struct sock *sk,
 	struct iphdr *iph;
 	int ttl;
 
-	if (unlikely(exceeds_mtu(skb, ip_dst_mtu_maybe_forward(dst, false),
-				 sizeof(*iph))))
+	if (exceeds_mtu(sk, skb, dst, sizeof(*iph)))
 		return false;
 
-	iph = skb_push(skb, sizeof(*iph));
+	iph = __skb_push(skb, sizeof(*iph));
 	skb_reset_network_header(skb);
 	iph->version = 4;
 	iph->ihl = sizeof(*iph) / 4;
@@ -116,7 +122,9 @@ static bool transmit_ip4(struct chimney_flow *flow, struct sock *sk,
 	iph->frag_off = ip_dont_fragment(sk, dst) && !skb->ignore_df ?
 			htons(IP_DF) : 0;
 	ttl = READ_ONCE(inet->uc_ttl);
-	iph->ttl = ttl < 0 ? ip4_dst_hoplimit(dst) : ttl;
+	if (ttl < 0)
+		ttl = dst_metric_raw(dst, RTAX_HOPLIMIT);
+	iph->ttl = ttl ?: READ_ONCE(net->ipv4.sysctl_ip_default_ttl);
 	iph->protocol = IPPROTO_TCP;
 	iph->saddr = inet->inet_saddr;
 	iph->daddr = inet->inet_daddr;
@@ -150,11 +158,11 @@ static bool transmit_ip6(struct chimney_flow *flow, struct sock *sk,
 	int hlimit;
 
 	/* BIG TCP needs a jumbo header */
-	if (unlikely(len > IPV6_MAXPLEN ||
-		     exceeds_mtu(skb, dst_mtu(dst), sizeof(*ip6h))))
+	if (unlikely(len > IPV6_MAXPLEN) ||
+	    exceeds_mtu(sk, skb, dst, sizeof(*ip6h)))
 		return false;
 
-	ip6h = skb_push(skb, sizeof(*ip6h));
+	ip6h = __skb_push(skb, sizeof(*ip6h));
 	skb_reset_network_header(skb);
 	ip6_flow_hdr(ip6h, np->tclass,
 		     ip6_make_flowlabel(net, skb, np->flow_label,
@@ -173,13 +181,58 @@ static bool transmit_ip6(struct chimney_flow *flow, struct sock *sk,
 }
 
 /* The next hop, made if it is not there; no reference. */
-static struct neighbour *next_hop(struct dst_entry *dst, struct sk_buff *skb,
-				  bool v6, bool *skip_cache)
+static __always_inline struct neighbour *
+next_hop(struct dst_entry *dst, struct sk_buff *skb, const bool v6,
+	 bool *skip_cache)
 {
 	if (!v6)
 		return ip_neigh_for_gw(dst_rtable(dst), skb, skip_cache);
 	return ip_neigh_gw6(dst->dev, rt6_nexthop(dst_rt6_info(dst),
 						  &ipv6_hdr(skb)->daddr));
+}
+
+/* Counts and sends a packet that has its IP header. */
+static __always_inline int transmit(struct chimney_flow *flow,
+				    struct sk_buff *skb, const bool v6)
+{
+	bool skip_cache = false;
+	struct neighbour *neigh;
+
+	skb->priority = flow->priority;
+	skb->mark = flow->mark;
+	skb->dev = flow->dst->dev;
+	skb_dst_set_noref(skb, flow->dst);
+
+	flow->tx_packets++;
+	flow->tx_bytes += skb->len;
+	this_cpu_inc(flow->cdev->stats->tx_packets);
+	this_cpu_add(flow->cdev->stats->tx_bytes, skb->len);
+	chimney_ct_seen(&flow->ct, CHIMNEY_OUT, skb->len);
+
+	neigh = next_hop(flow->dst, skb, v6, &skip_cache);
+	if (IS_ERR(neigh)) {
+		kfree_skb_reason(skb, SKB_DROP_REASON_NEIGH_CREATEFAIL);
+		return PTR_ERR(neigh);
+	}
+	sock_confirm_neigh(skb, neigh);
+	return neigh_output(neigh, skb, skip_cache);
+}
+
+/* The host path, and mostly for good.  Ends the RCU read side. */
+static noinline int transmit_by_host(struct chimney_flow *flow, struct sock *sk,
+				     struct sk_buff *skb, struct flowi *fl,
+				     u32 reason)
+{
+	const struct inet_connection_sock_af_ops *host_ops = flow->host_ops;
+
+	this_cpu_inc(flow->cdev->stats->fallbacks);
+	trace_chimney_fallback(flow, reason);
+	if (reason != CHIMNEY_THIS_PACKET) {
+		chimney_flow_upload(flow, sk, reason);
+		chimney_flow_finish(flow, sk);
+	}
+	rcu_read_unlock();
+	return host_ops->queue_xmit(sk, skb, fl);
 }
 
 /**
@@ -194,56 +247,31 @@ static struct neighbour *next_hop(struct dst_entry *dst, struct sk_buff *skb,
 int chimney_transmit(struct sock *sk, struct sk_buff *skb, struct flowi *fl)
 {
 	struct chimney_flow *flow = chimney_flow_of(inet_csk(sk)->icsk_af_ops);
-	const struct inet_connection_sock_af_ops *host_ops = flow->host_ops;
-	struct chimney_dev_stats __percpu *stats = flow->cdev->stats;
-	bool v6 = flow->family == AF_INET6, skip_cache = false;
-	struct neighbour *neigh;
-	u32 reason;
+	u32 reason = CHIMNEY_CLOSED;
 	int err;
 
 	rcu_read_lock();
+	/* uploaded by somebody else, then; he has told why */
 	if (unlikely(READ_ONCE(flow->state) != CHIMNEY_OFFLOADED))
-		goto finish;
+		return transmit_by_host(flow, sk, skb, fl, reason);
 
-	reason = transmit_check(flow, sk, skb);
-	if (unlikely(reason)) {
-		if (reason != CHIMNEY_THIS_PACKET) {
-			chimney_flow_upload(flow, sk, reason);
-			goto finish;
-		}
-		goto host;
-	}
-	if (unlikely(v6 ? !transmit_ip6(flow, sk, skb, &fl->u.ip6) :
-			  !transmit_ip4(flow, sk, skb)))
-		goto host;
-
-	skb->priority = flow->priority;
-	skb->mark = flow->mark;
-	skb->dev = flow->dst->dev;
-	skb_dst_set_noref(skb, flow->dst);
-
-	flow->tx_packets++;
-	flow->tx_bytes += skb->len;
-	this_cpu_inc(stats->tx_packets);
-	this_cpu_add(stats->tx_bytes, skb->len);
-	chimney_ct_seen(&flow->ct, CHIMNEY_OUT, skb->len);
-
-	neigh = next_hop(flow->dst, skb, v6, &skip_cache);
-	if (IS_ERR(neigh)) {
-		kfree_skb_reason(skb, SKB_DROP_REASON_NEIGH_CREATEFAIL);
-		err = PTR_ERR(neigh);
+	if (flow->family == AF_INET6) {
+		reason = transmit_check(flow, sk, skb, true);
+		if (likely(!reason) &&
+		    unlikely(!transmit_ip6(flow, sk, skb, &fl->u.ip6)))
+			reason = CHIMNEY_THIS_PACKET;
 	} else {
-		sock_confirm_neigh(skb, neigh);
-		err = neigh_output(neigh, skb, skip_cache);
+		reason = transmit_check(flow, sk, skb, false);
+		if (likely(!reason) && unlikely(!transmit_ip4(flow, sk, skb)))
+			reason = CHIMNEY_THIS_PACKET;
 	}
+	if (unlikely(reason))
+		return transmit_by_host(flow, sk, skb, fl, reason);
+
+	if (flow->family == AF_INET6)
+		err = transmit(flow, skb, true);
+	else
+		err = transmit(flow, skb, false);
 	rcu_read_unlock();
 	return err;
-
-finish:
-	chimney_flow_finish(flow, sk);
-host:
-	this_cpu_inc(stats->fallbacks);
-	trace_chimney_fallback(flow, CHIMNEY_NONE);
-	rcu_read_unlock();
-	return host_ops->queue_xmit(sk, skb, fl);
 }
