@@ -1,0 +1,229 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# IPsec: the flows that an xfrm policy covers stay in the host, no others, and once the policy is in no segment of them
+# leaves in clear text. ESP and AH, transport and tunnel mode, IPv4 and IPv6. Topology hub of lib.sh.
+#
+#     netns host-a                                                              netns host-b
+#     ports 25000…25499 under a policy, [eth0] ====== ESP or AH ====== [eth0]   port 7000
+#     ports 25500…25999 under none             ------ clear text -----
+#
+# Clear text is counted with nftables on the devices (a packet socket would upload the flows itself):
+#     came   by the peer, on ingress, where what it has taken out of a tunnel comes by again
+#     late   by the sender, on egress, from the moment the command that adds the policy has returned: the shell that
+#            ran it then puts the device into group 77, with no other process or command in between.
+
+source "$(dirname "$(readlink -f "$0")")"/lib.sh
+
+KEY=0x0102030405060708090a0b0c0d0e0f10
+BUSY=(-s 20000 -i 10)
+
+count_clear() { # HOST: sets up its counters
+	nsenter --net=/run/netns/"$1" nft -f - <<-END
+		table netdev clear {
+			counter came { }
+			counter late { }
+			counter secured { }
+			chain ingress {
+				type filter hook ingress device "eth0" priority 0
+				meta ipsec missing tcp sport 25000-25499 counter name "came"
+				meta ipsec missing tcp dport 25000-25499 counter name "came"
+				meta l4proto { esp, ah } counter name "secured"
+			}
+			chain egress {
+				type filter hook egress device "eth0" priority 0
+				oifgroup 77 tcp sport 25000-25499 counter name "late"
+				oifgroup 77 tcp dport 25000-25499 counter name "late"
+			}
+		}
+	END
+}
+counter() { # HOST NAME
+	nsenter --net=/run/netns/"$1" nft -j list counters netdev |
+		jq ".nftables[].counter? | select(.name == \"$2\").packets"
+}
+counters() { echo "$(counter host-a "$1") $(counter host-b "$1")"; } # NAME: host-a's and host-b's
+
+group() { ip netns exec "$1" sh -c "echo $2 >/sys/class/net/eth0/netdev_group"; } # HOST GROUP
+
+# What follows is about these: $local_a and $local_b are the addresses, $mode and $proto the protection.
+associate() {
+	local h alg=(aead 'rfc4106(gcm(aes))' "${KEY}11121314" 128)
+	[ $proto = esp ] || alg=(auth-trunc 'hmac(sha256)' "$KEY" 96)
+	for h in host-a host-b; do
+		ip -n $h xfrm state add src $local_a dst $local_b proto $proto spi 0x100 reqid 1 mode $mode "${alg[@]}" &&
+			ip -n $h xfrm state add src $local_b dst $local_a proto $proto spi 0x101 reqid 1 mode $mode \
+				"${alg[@]}" || return
+	done
+}
+dissociate() { ip -n host-a xfrm state flush && ip -n host-b xfrm state flush; }
+
+template() { echo "tmpl src $1 dst $2 proto $proto reqid 1 mode $mode"; } # FROM TO
+
+# policy HOST add|delete in|out LPORT: policy of a host for the conversation that has LPORT in host-a; nothing comes
+# between it and what the counter "late" counts.
+policy() {
+	local selector tmpl mark=true
+	case $1-$3 in
+	host-a-out | host-b-in)
+		selector="src $local_a dst $local_b proto tcp sport $4 dport $PORT"
+		tmpl=$(template $local_a $local_b) ;;
+	*)
+		selector="src $local_b dst $local_a proto tcp sport $PORT dport $4"
+		tmpl=$(template $local_b $local_a) ;;
+	esac
+	[ "$2" = add ] || tmpl=
+	[ "$2-$3" != add-out ] || mark='echo 77 >/sys/class/net/eth0/netdev_group'
+	ip netns exec "$1" sh -c "ip xfrm policy $2 $selector dir $3 $tmpl && $mark"
+}
+
+# policies add|delete LPORT
+policies() {
+	policy host-a "$1" out "$2" && policy host-b "$1" in "$2" && policy host-b "$1" out "$2" &&
+		policy host-a "$1" in "$2"
+}
+flush() { ip -n host-a xfrm policy flush && ip -n host-b xfrm policy flush; }
+
+# What was sent before is in the counters: the wire keeps the order.
+settle() { a ping -q -c 1 -W 5 "$local_b" >/dev/null && b ping -q -c 1 -W 5 "$local_a" >/dev/null; }
+
+in_host_for() { in_host "$1" && has_reason "$1" "$2"; } # LPORT REASON
+in_host_b_for() { in_host_b "$1" && has_reason_b "$1" "$2"; }
+both_in_host() { in_host_for "$1" ipsec && in_host_b_for "$1" ipsec; }
+tell() { flow "$1" | jq -r '"# " + .local + " " + .state + " " + (.reasons | join(",")) + ", offloads " + (.offloads | tostring)'; }
+
+# always_offloaded LPORT: from the first time it was offloaded until now, in both hosts.
+never_uploaded='.state == "offloaded" and .offloads == 1 and .uploaded == null'
+always_offloaded() {
+	local before
+	before=$(path_packets "$1")
+	tell "$1"
+	until_true path_moved_on "$1" "$before" && flow "$1" | jq -e "$never_uploaded" >/dev/null &&
+		flow_b "$1" | jq -e "$never_uploaded" >/dev/null
+}
+path_packets() { flow "$1" | jq '.tx_packets + .rx_packets'; }
+path_moved_on() { (($(path_packets "$1") > $2)); }
+
+# Order one: the policies are there before the connection.
+before() {
+	local port=$1 came secured
+	came=$(counters came) secured=$(counter host-b secured)
+	associate && policies add "$port" || return
+	talk "$port" "${BUSY[@]}" -- $local_b && until_true moved_on "$port" 0 300 || return
+	tell "$port"
+	both_in_host "$port" || return
+	[ "$(counters came)" = "$came" ] && (($(counter host-b secured) > secured + 20))
+}
+
+# The policies go: the flow is offloaded.
+after() {
+	policies delete "$1" || return
+	until_true both_offloaded "$1" && progress "$1"
+}
+after_flush() { flush && until_true both_offloaded "$1" && progress "$1"; }
+
+# Order two: the policies come while the flow is offloaded and busy. Without waiting, it is in the host.
+during() {
+	local port=$1 came late
+	offloaded "$port" || return
+	group host-a 0 && group host-b 0 || return
+	late=$(counters late)
+	policy host-a add out "$port" || return
+	in_host_for "$port" ipsec && uploaded_for "$port" ipsec || return
+	policy host-b add in "$port" && policy host-b add out "$port" && policy host-a add in "$port" || return
+	in_host_b_for "$port" ipsec || return
+	settle
+	came=$(counters came)
+	progress "$port" && progress "$port" && tell "$port" && both_in_host "$port" && settle || return
+	say "clear text on egress before and after: $late, $(counters late); come after that: $came, $(counters came)"
+	[ "$(counters late)" = "$late" ] && [ "$(counters came)" = "$came" ]
+}
+
+# ends LPORT: every byte was right; nothing is left of the policies.
+ends() {
+	talk_stop "$1"
+	local status=$?
+	flush && dissociate && return $status
+}
+
+# all_orders NAME FREE_PORT: with $mode and $proto.
+all_orders() {
+	local port=$((port_next++))
+	ktap_test_result "$1: policy before the connection" before $port
+	ktap_test_result "$1: policy deleted, the flow is offloaded" after $port
+	ktap_test_result "$1: policy added while busy, no clear text after it" during $port
+	ktap_test_result "$1: policies flushed, the flow returns" after_flush $port
+	ktap_test_result "$1: every byte is right" ends $port
+	ktap_test_result "$1: a flow under no policy was offloaded all the time" always_offloaded "$2"
+}
+
+# input_only: host-a has a policy for what comes in, host-b for what goes out; host-a sends clear text.
+input_only() {
+	local port=$((port_next++))
+	associate && talk $port "${BUSY[@]}" -- $local_b && until_true both_offloaded $port || return
+	policy host-a add in $port || return
+	in_host_for $port ipsec && uploaded_for $port ipsec || return
+	policy host-b add out $port || return
+	progress $port && progress $port && tell $port && in_host_for $port ipsec && in_host_b_for $port ipsec || return
+	flush && until_true both_offloaded $port && ends $port
+}
+
+# Host-a's policy for what goes out, by a selector of any kind: it covers the flow …
+selects() {
+	local port=$((port_next++)) late
+	associate && talk $port "${BUSY[@]}" -- $local_b && until_true both_offloaded $port || return
+	group host-a 0
+	late=$(counter host-a late)
+	ip netns exec host-a sh -c "ip xfrm policy add ${*//LPORT/$port} && echo 77 >/sys/class/net/eth0/netdev_group" || return
+	in_host_for $port ipsec && uploaded_for $port ipsec || return
+	progress_if_sent $port "$*"
+	tell $port
+	settle
+	in_host_for $port ipsec && [ "$(counter host-a late)" = "$late" ] || return
+	[[ $* = *limit* ]] || flush
+	until_true both_offloaded $port && ends $port
+}
+progress_if_sent() { [[ $2 = *block* ]] || progress "$1"; }
+
+# … or does not, and leaves it alone.
+ignores() {
+	local port=$((port_next++))
+	talk $port "${BUSY[@]}" -- $local_b && until_true both_offloaded $port || return
+	ip -n host-a xfrm policy add "$@" && progress $port && always_offloaded $port || return
+	flush && progress $port && always_offloaded $port && talk_stop $port
+}
+
+port_next=25000
+ktap_print_header
+ktap_set_plan $((5 * 6 + 1 + 6 + 3))
+topology hub && count_clear host-a && count_clear host-b && gate_load && listener || ktap_exit_fail_msg "topology"
+
+for family in 4 6; do
+	local_a=A$family local_b=B$family local_a=${!local_a} local_b=${!local_b} proto=esp free=$((25500 + family))
+	talk $free -i 20 -- $local_b && until_true both_offloaded $free || ktap_exit_fail_msg "a flow under no policy"
+	mode=transport
+	all_orders "IPv$family ESP transport" $free
+	mode=tunnel
+	all_orders "IPv$family ESP tunnel" $free
+	talk_stop $free || ktap_exit_fail_msg "a flow under no policy"
+done
+
+local_a=$A4 local_b=$B4 mode=transport proto=ah free=25510
+talk $free -i 20 -- $local_b && until_true both_offloaded $free || ktap_exit_fail_msg "a flow under no policy"
+all_orders "IPv4 AH transport" $free
+proto=esp
+ktap_test_result "a policy for what comes in only" input_only
+
+tmpl=$(template 0.0.0.0 0.0.0.0)
+ktap_test_result "selected by port" selects "proto tcp sport LPORT dir out $tmpl"
+ktap_test_result "not selected: another prefix" ignores src $A4 dst 192.0.2.128/25 dir out $tmpl
+ktap_test_result "not selected: another protocol" ignores src $A4 dst $B4 proto udp dir out $tmpl
+ktap_test_result "not selected: the other family" \
+	ignores src ::/0 dst ::/0 dir out tmpl src :: dst :: proto esp mode $mode
+ktap_test_result "selected by protocol" selects "proto tcp dir out $tmpl"
+ktap_test_result "selected by prefix" selects "src 192.0.2.0/25 dst 192.0.2.0/24 dir out $tmpl"
+ktap_test_result "selected by a policy that blocks" selects "proto tcp sport LPORT dir out action block"
+ktap_test_result "selected until the policy expires" selects "proto tcp sport LPORT dir out limit time-hard 4 $tmpl"
+local_a=$A6 local_b=$B6
+ktap_test_result "IPv6, selected by prefix and port" \
+	selects "src 2001:db8::/64 dst ::/0 proto tcp sport LPORT dir out $(template :: ::)"
+ktap_finished
