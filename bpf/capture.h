@@ -133,12 +133,7 @@ static __always_inline void capture_add(struct packet_type *pt)
 		return;
 
 	if (dev) {
-		/*
-		 * A tap for one EtherType comes after the upper devices (bond,
-		 * bridge ...) have had the packet: it watches their flows, too.
-		 */
-		if (ethertype == ETH_P_ALL)
-			capture.ifindex = BPF_CORE_READ(dev, ifindex);
+		capture.ifindex = BPF_CORE_READ(dev, ifindex);
 		net = BPF_CORE_READ(dev, nd_net.net);
 	}
 	capture.netns = netns_cookie(net);
@@ -152,10 +147,15 @@ static __always_inline void capture_add(struct packet_type *pt)
 	else
 		capture_count(&capture, 1);
 
-	if (!capture.everywhere) {
+	/*
+	 * A tap for one EtherType comes after the upper devices (bond, bridge
+	 * ...) have had the packet.  The module looks at lower devices when it
+	 * installs a flow, so that all of them have to be installed anew.
+	 */
+	if (!capture.everywhere)
 		selector.netns = capture.netns;
+	if (!capture.everywhere && ethertype == ETH_P_ALL)
 		selector.ifindex = capture.ifindex;
-	}
 	chimney_revoke(&selector, CHIMNEY_CAPTURE);
 }
 
@@ -168,11 +168,25 @@ int BPF_PROG(capture_start, struct packet_type *pt)
 	return 0;
 }
 
+/* A new epoch lets the flows that it kept in the host be judged soon. */
+static __always_inline void capture_ended(u64 key)
+{
+	struct capture *found = bpf_map_lookup_elem(&captures, &key);
+	struct chimney_selector selector = {};
+
+	if (!found)
+		return;
+	selector.netns = found->netns;
+	selector.ifindex = found->ifindex;
+	capture_forget(key);
+	chimney_revoke(&selector, CHIMNEY_CAPTURE);
+}
+
 SEC("fexit/__dev_remove_pack")
 int BPF_PROG(capture_stop, struct packet_type *pt)
 {
 	bpf_preempt_disable();
-	capture_forget((u64)pt);
+	capture_ended((u64)pt);
 	bpf_preempt_enable();
 	return 0;
 }

@@ -144,9 +144,9 @@ int BPF_PROG(verdict_close, struct sock *sk, int oldstate, int newstate)
 	struct inet_sock *inet = (struct inet_sock *)sk;
 	struct chimney_tuple key = {};
 
-	/* the module judges what a flow sends from its 16th segment on */
+	/* the module judges what a flow sends from its 8th segment on */
 	if (newstate != TCP_CLOSE || oldstate == TCP_LISTEN ||
-	    oldstate == TCP_SYN_SENT || tp->segs_out < 16)
+	    oldstate == TCP_SYN_SENT || tp->segs_out < 8)
 		return 0;
 
 	key.netns = netns_cookie(sk->__sk_common.skc_net.net);

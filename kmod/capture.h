@@ -39,6 +39,29 @@ static inline bool chimney_capture_active(const struct net_device *dev,
 	       chimney_capture_any(net);
 }
 
+static inline int chimney_capture_specific(struct net_device *dev,
+					   struct netdev_nested_priv *priv)
+{
+	return !list_empty(&dev->ptype_specific);
+}
+
+/**
+ * chimney_capture_lower() - does a tap on a lower device miss what is stolen?
+ * @dev: device of a flow
+ *
+ * A tap that is bound to one EtherType gets a packet after the devices above
+ * its own have had it.
+ *
+ * Context: RCU read side.
+ */
+static inline bool chimney_capture_lower(struct net_device *dev)
+{
+	struct netdev_nested_priv priv = {};
+
+	return netdev_walk_all_lower_dev_rcu(dev, chimney_capture_specific,
+					     &priv);
+}
+
 /**
  * chimney_raw_active() - is there a raw socket that is given TCP packets?
  * @bucket: where it would be

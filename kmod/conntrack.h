@@ -46,8 +46,9 @@ static inline bool chimney_ct_dying(const struct chimney_ct *ct)
  * Refreshes the timeout and counts, as nf_ct_refresh_acct() does.
  * Context: RCU read side.
  */
-static inline void chimney_ct_seen(const struct chimney_ct *ct,
-				   enum chimney_dir dir, unsigned int len)
+static __always_inline void chimney_ct_seen(const struct chimney_ct *ct,
+					    enum chimney_dir dir,
+					    unsigned int len)
 {
 	struct nf_conn *entry = ct->entry;
 	struct nf_conn_counter *counter;

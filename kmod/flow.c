@@ -59,27 +59,43 @@ static u16 sock_packet_family(const struct sock *sk)
 
 static void sock_key(const struct sock *sk, struct chimney_key *key)
 {
-	if (sock_packet_family(sk) == AF_INET6) {
-		key->laddr = inet6_sk(sk)->saddr;
-		key->raddr = sk->sk_v6_daddr;
+	memset(key, 0, sizeof(*key));
+	key->family = sock_packet_family(sk);
+	if (key->family == AF_INET6) {
+		key->laddr6 = inet6_sk(sk)->saddr;
+		key->raddr6 = sk->sk_v6_daddr;
 	} else {
-		ipv6_addr_set_v4mapped(inet_sk(sk)->inet_saddr, &key->laddr);
-		ipv6_addr_set_v4mapped(inet_sk(sk)->inet_daddr, &key->raddr);
+		key->laddr = inet_sk(sk)->inet_saddr;
+		key->raddr = inet_sk(sk)->inet_daddr;
 	}
 	key->lport = inet_sk(sk)->inet_sport;
 	key->rport = inet_sk(sk)->inet_dport;
 }
 
-static void key_tuple(const struct chimney_key *key, const struct net *net,
-		      struct chimney_tuple *tuple)
+/**
+ * chimney_key_tuple() - name a connection
+ * @key: its key
+ * @net: its namespace
+ * @tuple: filled in
+ */
+void chimney_key_tuple(const struct chimney_key *key, const struct net *net,
+		       struct chimney_tuple *tuple)
 {
+	struct in6_addr *local = (struct in6_addr *)tuple->local;
+	struct in6_addr *remote = (struct in6_addr *)tuple->remote;
+
 	memset(tuple, 0, sizeof(*tuple));
 	tuple->netns = net->net_cookie;
-	memcpy(tuple->local, &key->laddr, sizeof(tuple->local));
-	memcpy(tuple->remote, &key->raddr, sizeof(tuple->remote));
 	tuple->lport = ntohs(key->lport);
 	tuple->rport = ntohs(key->rport);
-	tuple->family = ipv6_addr_v4mapped(&key->raddr) ? AF_INET : AF_INET6;
+	tuple->family = key->family;
+	if (key->family == AF_INET6) {
+		*local = key->laddr6;
+		*remote = key->raddr6;
+	} else {
+		ipv6_addr_set_v4mapped(key->laddr, local);
+		ipv6_addr_set_v4mapped(key->raddr, remote);
+	}
 }
 
 /**
@@ -92,7 +108,7 @@ void chimney_sock_tuple(const struct sock *sk, struct chimney_tuple *tuple)
 	struct chimney_key key;
 
 	sock_key(sk, &key);
-	key_tuple(&key, sock_net(sk), tuple);
+	chimney_key_tuple(&key, sock_net(sk), tuple);
 }
 
 static bool sock_offloaded(const struct sock *sk)
@@ -119,8 +135,13 @@ static u64 route_reasons(const struct dst_entry *dst, u16 family)
 		reasons |= CHIMNEY_MASK(ROUTE);
 	if (dst->lwtstate)
 		reasons |= CHIMNEY_MASK(TUNNEL);
+	/* more than TCP leaves for the link layer */
+	if (LL_RESERVED_SPACE(dev) > MAX_HEADER)
+		reasons |= CHIMNEY_MASK(DEVICE);
 	if (netif_is_l3_slave(dev) || netif_is_l3_master(dev))
 		reasons |= CHIMNEY_MASK(VRF);
+	if (chimney_capture_lower(dst->dev))
+		reasons |= CHIMNEY_MASK(CAPTURE);
 	cdev = chimney_dev_find(dev);
 	if (!cdev || !READ_ONCE(cdev->enable))
 		reasons |= CHIMNEY_MASK(DEVICE);
@@ -258,7 +279,7 @@ static void flow_event(const struct chimney_flow *flow, u32 from, u32 to,
 		.rx_bytes = atomic64_read(&flow->rx_bytes),
 	};
 
-	key_tuple(&flow->key, flow->cnet->net, &event.flow);
+	chimney_key_tuple(&flow->key, flow->cnet->net, &event.flow);
 	chimney_gate_changed(&event);
 }
 
@@ -304,7 +325,7 @@ enum chimney_reason chimney_flow_route(struct chimney_flow *flow,
 	u64 reasons;
 
 	rcu_read_lock();
-	reasons = route_reasons(dst, flow->family);
+	reasons = route_reasons(dst, flow->key.family);
 	rcu_read_unlock();
 	if (reasons)
 		return __ffs64(reasons);
@@ -314,13 +335,33 @@ enum chimney_reason chimney_flow_route(struct chimney_flow *flow,
 	dst_hold(dst);
 	dst_release(flow->dst);
 	flow->dst = dst;
+	chimney_flow_set_neigh(flow, NULL);
 	return CHIMNEY_NONE;
+}
+
+/**
+ * chimney_flow_set_neigh() - let a flow use a next hop
+ * @flow: the flow
+ * @neigh: the next hop, or NULL for none
+ *
+ * Takes a reference, and drops that to the one used so far.
+ *
+ * Context: any but hard interrupts.
+ */
+void chimney_flow_set_neigh(struct chimney_flow *flow, struct neighbour *neigh)
+{
+	if (neigh)
+		neigh_hold(neigh);
+	neigh = xchg(&flow->neigh, neigh);
+	if (neigh)
+		neigh_release(neigh);
 }
 
 static void flow_unroute(struct chimney_flow *flow)
 {
 	dst_release(flow->dst);
 	flow->dst = NULL;
+	chimney_flow_set_neigh(flow, NULL);
 }
 
 static void flow_unlist(struct chimney_flow *flow)
@@ -436,14 +477,14 @@ static enum chimney_reason flow_install(struct chimney_flow *flow)
 	if (atomic64_read(&cnet->epoch) != flow->epoch)
 		return CHIMNEY_NOT_JUDGED;
 	if (icsk->icsk_af_ops->queue_xmit !=
-	    (flow->family == AF_INET6 ? inet6_csk_xmit : ip_queue_xmit))
+	    (flow->key.family == AF_INET6 ? inet6_csk_xmit : ip_queue_xmit))
 		return CHIMNEY_ULP;
 	/* not finished yet, though it has other operations */
 	if (sk->sk_destruct == chimney_sk_destruct ||
 	    (atomic_read(&chimney_flows_pinned) && flow_find_sk(cnet, sk)))
 		return CHIMNEY_NOT_JUDGED;
 
-	dst = __sk_dst_check(sk, flow->family == AF_INET6 ?
+	dst = __sk_dst_check(sk, flow->key.family == AF_INET6 ?
 				 inet6_sk(sk)->dst_cookie : 0);
 	if (!dst)
 		return CHIMNEY_ROUTE;
@@ -590,7 +631,6 @@ enum chimney_reason chimney_flow_offer(struct sock *sk, struct sk_buff *skb,
 	atomic_inc(&chimney_flows_alive);
 	flow->sk = sk;
 	flow->cnet = cnet;
-	flow->family = packet->flow.family;
 	flow->epoch = packet->epoch;
 	flow->dscp = packet->tos & ~INET_ECN_MASK;
 	flow->mark = packet->mark;
@@ -639,6 +679,7 @@ bool chimney_flow_upload(struct chimney_flow *flow, struct sock *sk,
 	}
 
 	rhashtable_remove_fast(&cnet->table, &flow->node, chimney_flow_params);
+	chimney_flow_set_neigh(flow, NULL);
 	atomic_dec(&cnet->nr_offloaded);
 
 	if (!sk) {
@@ -693,18 +734,19 @@ void chimney_flow_finish(struct chimney_flow *flow, struct sock *sk)
 	flow_unlist(flow);
 }
 
-static bool prefix_match(const u8 *a, const struct in6_addr *b, u16 family,
-			 u8 plen)
+static bool prefix_match(const u8 *a, const u8 *b, u16 family, u8 plen)
 {
 	if (family == AF_INET)
 		plen += 96;
-	return ipv6_prefix_equal((const struct in6_addr *)a, b, plen);
+	return ipv6_prefix_equal((const struct in6_addr *)a,
+				 (const struct in6_addr *)b, plen);
 }
 
 static bool flow_selected(const struct chimney_flow *flow,
 			  const struct chimney_selector *selector)
 {
 	const struct chimney_key *key = &flow->key;
+	struct chimney_tuple tuple;
 
 	if (selector->ifindex && flow->cdev &&
 	    selector->ifindex != flow->cdev->ifindex)
@@ -715,10 +757,11 @@ static bool flow_selected(const struct chimney_flow *flow,
 		return false;
 	if (!selector->family)
 		return true;
-	return selector->family == flow->family &&
-	       prefix_match(selector->local, &key->laddr, flow->family,
+	chimney_key_tuple(key, flow->cnet->net, &tuple);
+	return selector->family == tuple.family &&
+	       prefix_match(selector->local, tuple.local, tuple.family,
 			    selector->local_plen) &&
-	       prefix_match(selector->remote, &key->raddr, flow->family,
+	       prefix_match(selector->remote, tuple.remote, tuple.family,
 			    selector->remote_plen);
 }
 
@@ -731,6 +774,7 @@ static u32 flows_revoke_net(struct chimney_net *cnet,
 
 	spin_lock_bh(&cnet->lock);
 	WRITE_ONCE(cnet->epoch_gp, start_poll_synchronize_rcu());
+	WRITE_ONCE(cnet->epoch_start, jiffies);
 	/* a full barrier: see flow_install() */
 	atomic64_inc_return(&cnet->epoch);
 	spin_unlock_bh(&cnet->lock);
@@ -785,7 +829,7 @@ static bool flow_verdict_stands(const struct chimney_flow *flow)
 {
 	struct chimney_tuple tuple;
 
-	key_tuple(&flow->key, flow->cnet->net, &tuple);
+	chimney_key_tuple(&flow->key, flow->cnet->net, &tuple);
 	return chimney_gate_stands(&tuple);
 }
 
@@ -797,6 +841,9 @@ static void flow_sweep(struct chimney_flow *flow)
 
 	if (READ_ONCE(flow->state) != CHIMNEY_OFFLOADED)
 		return;
+	if (flow->swept == READ_ONCE(flow->tx_packets))
+		chimney_flow_set_neigh(flow, NULL);
+	flow->swept = READ_ONCE(flow->tx_packets);
 	if (!chimney_flow_get_sk(flow)) {
 		/* dying, or with other operations: the former has a destructor */
 		chimney_flow_upload(flow, NULL, CHIMNEY_CLOSED);

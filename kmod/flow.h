@@ -2,6 +2,7 @@
 #ifndef CHIMNEY_FLOW_H
 #define CHIMNEY_FLOW_H
 
+#include <linux/hash.h>
 #include <linux/rhashtable.h>
 #include <linux/workqueue.h>
 #include <net/inet_connection_sock.h>
@@ -15,16 +16,35 @@
 
 /**
  * struct chimney_key - finds a flow from a packet received
- * @laddr: local address; IPv4 as v4-mapped IPv6
- * @raddr: remote address, likewise
  * @lport: local port
  * @rport: remote port
+ * @family: AF_INET or AF_INET6, of its packets
+ * @laddr: local address (IPv4)
+ * @raddr: remote address (IPv4)
+ * @laddr6: local address (IPv6)
+ * @raddr6: remote address (IPv6)
+ *
+ * Only the addresses of @family are set and looked at.
  */
 struct chimney_key {
-	struct in6_addr laddr;
-	struct in6_addr raddr;
-	__be16 lport;
-	__be16 rport;
+	union {
+		struct {
+			__be16 lport;
+			__be16 rport;
+		};
+		u32 ports;
+	};
+	u32 family;
+	union {
+		struct {
+			__be32 laddr;
+			__be32 raddr;
+		};
+		struct {
+			struct in6_addr laddr6;
+			struct in6_addr raddr6;
+		};
+	};
 };
 
 /**
@@ -36,15 +56,18 @@ struct chimney_key {
  *	chimney_flow_get_sk()
  * @cnet: its namespace
  * @cdev: its device; a reference
- * @family: AF_INET or AF_INET6, of its packets
  * @dscp: TOS or traffic class without ECN that the gate has judged
  * @mark: socket mark that the gate has judged
  * @priority: socket priority that the gate has judged
  * @epoch: policy epoch of the verdict
  * @dst: its route; a reference, changed under the socket's lock
+ * @neigh: next hop, or NULL; a reference, dropped when the flow is uploaded or
+ *	has been silent for a while, so that it does not keep the neighbour
+ *	from being recycled; exchanged, read under RCU
  * @ct: its conntrack entry
  * @tx_packets: sent by the path; under the socket's lock
  * @tx_bytes: likewise, IP header included
+ * @swept: @tx_packets at the last sweep
  * @rx_packets: received by the path
  * @rx_bytes: likewise, IP header included
  * @ops: the socket's operations meanwhile
@@ -68,15 +91,16 @@ struct chimney_flow {
 	struct sock *sk;
 	struct chimney_net *cnet;
 	struct chimney_dev *cdev;
-	u16 family;
 	u8 dscp;
 	u32 mark;
 	u32 priority;
 	u64 epoch;
 	struct dst_entry *dst;
+	struct neighbour *neigh;
 	struct chimney_ct ct;
 	u64 tx_packets;
 	u64 tx_bytes;
+	u64 swept;
 	atomic64_t rx_packets;
 	atomic64_t rx_bytes;
 
@@ -97,22 +121,30 @@ static __always_inline u32 chimney_key_hash(const void *data, u32 len, u32 seed)
 {
 	const struct chimney_key *key = data;
 
-	if (ipv6_addr_v4mapped(&key->raddr))
-		return jhash_3words((__force u32)key->laddr.s6_addr32[3],
-				    (__force u32)key->raddr.s6_addr32[3],
-				    *(const u32 *)&key->lport, seed);
+	u64 mix;
+
+	if (key->family == AF_INET) {
+		/* a third of jhash_3words(), and every packet pays it */
+		mix = (u64)(__force u32)key->raddr << 32 | key->ports;
+		mix ^= (u64)(__force u32)key->laddr << 16;
+		mix = (mix ^ seed) * GOLDEN_RATIO_64;
+		return hash_64(mix ^ mix >> 32 ^ (u64)seed << 32, 32);
+	}
 	return jhash2(data, sizeof(*key) / sizeof(u32), seed);
 }
 
 static __always_inline int chimney_key_cmp(struct rhashtable_compare_arg *arg,
-				  const void *obj)
+					   const void *obj)
 {
 	const struct chimney_key *a = arg->key;
 	const struct chimney_key *b = &((const struct chimney_flow *)obj)->key;
 
-	return !(*(const u32 *)&a->lport == *(const u32 *)&b->lport &&
-		 ipv6_addr_equal(&a->raddr, &b->raddr) &&
-		 ipv6_addr_equal(&a->laddr, &b->laddr));
+	if (a->ports != b->ports || a->family != b->family)
+		return 1;
+	if (a->family == AF_INET)
+		return a->raddr != b->raddr || a->laddr != b->laddr;
+	return !ipv6_addr_equal(&a->raddr6, &b->raddr6) ||
+	       !ipv6_addr_equal(&a->laddr6, &b->laddr6);
 }
 
 static const struct rhashtable_params chimney_flow_params = {
@@ -134,7 +166,8 @@ static const struct rhashtable_params chimney_flow_params = {
  *
  * Context: RCU read side.
  */
-static inline bool chimney_dst_valid(struct dst_entry *dst, u32 cookie, bool v6)
+static __always_inline bool chimney_dst_valid(struct dst_entry *dst, u32 cookie,
+					      bool v6)
 {
 	if (unlikely(!dst))
 		return false;
@@ -164,7 +197,7 @@ chimney_flow_of(const struct inet_connection_sock_af_ops *ops)
  * Context: RCU read side.
  * Return: true with a reference to flow->sk, which the caller has to drop.
  */
-static inline bool chimney_flow_get_sk(const struct chimney_flow *flow)
+static __always_inline bool chimney_flow_get_sk(const struct chimney_flow *flow)
 {
 	struct sock *sk = flow->sk;
 
@@ -184,14 +217,14 @@ static inline bool chimney_flow_get_sk(const struct chimney_flow *flow)
  * connect() can make a socket another connection's without a packet in between
  * (TCP_REPAIR).
  */
-static inline bool chimney_flow_is_of(const struct chimney_flow *flow,
-				      const struct sock *sk)
+static __always_inline bool chimney_flow_is_of(const struct chimney_flow *flow,
+					       const struct sock *sk)
 {
 	if (inet_sk(sk)->inet_dport != flow->key.rport)
 		return false;
-	if (flow->family == AF_INET6)
-		return ipv6_addr_equal(&sk->sk_v6_daddr, &flow->key.raddr);
-	return inet_sk(sk)->inet_daddr == flow->key.raddr.s6_addr32[3];
+	if (flow->key.family == AF_INET6)
+		return ipv6_addr_equal(&sk->sk_v6_daddr, &flow->key.raddr6);
+	return inet_sk(sk)->inet_daddr == flow->key.raddr;
 }
 
 /**
@@ -209,11 +242,15 @@ chimney_flow_lookup(struct chimney_net *cnet, const struct chimney_key *key)
 
 u64 chimney_sock_reasons(const struct sock *sk);
 void chimney_flow_info(struct sock *sk, struct chimney_sock_info *info);
+void chimney_key_tuple(const struct chimney_key *key, const struct net *net,
+		       struct chimney_tuple *tuple);
 void chimney_sock_tuple(const struct sock *sk, struct chimney_tuple *tuple);
 enum chimney_reason chimney_flow_route(struct chimney_flow *flow,
 				       struct dst_entry *dst);
 enum chimney_reason chimney_flow_offer(struct sock *sk, struct sk_buff *skb,
 				       const struct chimney_packet *packet);
+void chimney_flow_set_neigh(struct chimney_flow *flow,
+			    struct neighbour *neigh);
 bool chimney_flow_upload(struct chimney_flow *flow, struct sock *sk,
 			 enum chimney_reason reason);
 void chimney_flow_finish(struct chimney_flow *flow, struct sock *sk);

@@ -19,8 +19,8 @@ struct sock;
  *	reasons that it found against the flow, 0 for none.  A gate that finds
  *	both directions clean in one epoch calls the kfunc chimney_offer() from
  *	here.  @sk is the flow's socket, not locked.
- *	Not every packet is shown: the 16th, the 32nd ... of a direction, and
- *	every 256th from there on.
+ *	Not every packet is shown: every 8th of a direction while the flow is
+ *	young or the epoch is, every 256th later.
  * @changed: told that a flow has changed its state; may be NULL
  * @stands: asked about every offloaded flow once a second: does the verdict
  *	still stand?  If not, the flow is uploaded.  May be NULL: yes

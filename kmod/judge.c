@@ -28,14 +28,20 @@
 #include "judge.h"
 #include "knobs.h"
 
-/* Segments of one direction between two samples: at first, and later. */
-#define CHIMNEY_SAMPLE_FIRST	16
+/*
+ * Segments of one direction between two samples: while the flow is young or
+ * the policy has changed a moment ago, and later.
+ */
+#define CHIMNEY_SAMPLE_FIRST	8
 #define CHIMNEY_SAMPLE_LATER	256
+#define CHIMNEY_SAMPLE_MOMENT	HZ
 
-static u32 sample_mask(u32 segs)
+static u32 sample_mask(const struct chimney_net *cnet, u32 segs)
 {
-	return (segs < CHIMNEY_SAMPLE_LATER ? CHIMNEY_SAMPLE_FIRST :
-					      CHIMNEY_SAMPLE_LATER) - 1;
+	return (segs < CHIMNEY_SAMPLE_LATER ||
+		time_before(jiffies, READ_ONCE(cnet->epoch_start) +
+				     CHIMNEY_SAMPLE_MOMENT) ?
+		CHIMNEY_SAMPLE_FIRST : CHIMNEY_SAMPLE_LATER) - 1;
 }
 
 static u32 skb_segs(const struct sk_buff *skb)
@@ -120,10 +126,10 @@ static void packet_sent(const struct sk_buff *skb, const struct sock *sk,
 	packet->sock_ttl = ttl;
 }
 
-static noinline void judge(struct sk_buff *skb, struct sock *sk,
-			   const struct net_device *dev, enum chimney_dir dir)
+static noinline void judge(struct chimney_net *cnet, struct sk_buff *skb,
+			   struct sock *sk, const struct net_device *dev,
+			   enum chimney_dir dir)
 {
-	struct chimney_net *cnet = chimney_pernet(sock_net(sk));
 	struct chimney_packet packet = {
 		/* before the judgement, so that a change after it is noticed */
 		.epoch = atomic64_read_acquire(&cnet->epoch),
@@ -159,8 +165,8 @@ static unsigned int judge_out(void *priv, struct sk_buff *skb,
 	/* counts this packet already */
 	segs = READ_ONCE(tcp_sk(sk)->segs_out);
 	if (segs >= CHIMNEY_SAMPLE_FIRST &&
-	    (segs & sample_mask(segs)) < skb_segs(skb))
-		judge(skb, sk, state->out, CHIMNEY_OUT);
+	    (segs & sample_mask(priv, segs)) < skb_segs(skb))
+		judge(priv, skb, sk, state->out, CHIMNEY_OUT);
 	return NF_ACCEPT;
 }
 
@@ -216,9 +222,9 @@ static unsigned int judge_in(void *priv, struct sk_buff *skb,
 	if (sk && sk_judgeable(sk, state->net)) {
 		/* does not count this packet yet */
 		segs = READ_ONCE(tcp_sk(sk)->segs_in);
-		mask = sample_mask(segs);
+		mask = sample_mask(priv, segs);
 		if ((segs & mask) + skb_segs(skb) > mask)
-			judge(skb, sk, state->in, CHIMNEY_IN);
+			judge(priv, skb, sk, state->in, CHIMNEY_IN);
 	}
 	if (found)
 		sock_gen_put(found);
@@ -233,7 +239,7 @@ static unsigned int judge_in(void *priv, struct sk_buff *skb,
 	.priority = INT_MAX - 1,					\
 }
 
-static const struct nf_hook_ops judge_hooks[] = {
+static const struct nf_hook_ops judge_hooks[CHIMNEY_JUDGE_HOOKS] = {
 	JUDGE_HOOK(NFPROTO_IPV4, NF_INET_POST_ROUTING, judge_out),
 	JUDGE_HOOK(NFPROTO_IPV4, NF_INET_LOCAL_IN, judge_in),
 	JUDGE_HOOK(NFPROTO_IPV6, NF_INET_POST_ROUTING, judge_out),
@@ -242,16 +248,20 @@ static const struct nf_hook_ops judge_hooks[] = {
 
 /**
  * chimney_judge_register() - begin to judge the flows of a namespace
- * @net: the namespace
+ * @cnet: the namespace
  *
- * Context: process.
+ * Context: process, chimney_mutex held.
  * Return: 0 or a negative errno.
  */
-int chimney_judge_register(struct net *net)
+int chimney_judge_register(struct chimney_net *cnet)
 {
-	int err = nf_register_net_hooks(net, judge_hooks,
-					ARRAY_SIZE(judge_hooks));
+	int i, err;
 
+	memcpy(cnet->hooks, judge_hooks, sizeof(judge_hooks));
+	for (i = 0; i < ARRAY_SIZE(cnet->hooks); i++)
+		cnet->hooks[i].priv = cnet;
+	err = nf_register_net_hooks(cnet->net, cnet->hooks,
+				    ARRAY_SIZE(cnet->hooks));
 	if (err)
 		pr_warn("no hooks in a network namespace, its flows stay in the host: %d\n",
 			err);
@@ -260,9 +270,10 @@ int chimney_judge_register(struct net *net)
 
 /**
  * chimney_judge_unregister() - the reverse
- * @net: the namespace
+ * @cnet: the namespace
  */
-void chimney_judge_unregister(struct net *net)
+void chimney_judge_unregister(struct chimney_net *cnet)
 {
-	nf_unregister_net_hooks(net, judge_hooks, ARRAY_SIZE(judge_hooks));
+	nf_unregister_net_hooks(cnet->net, cnet->hooks,
+				ARRAY_SIZE(cnet->hooks));
 }

@@ -2,9 +2,9 @@
 #ifndef CHIMNEY_JUDGE_H
 #define CHIMNEY_JUDGE_H
 
-struct net;
+struct chimney_net;
 
-int chimney_judge_register(struct net *net);
-void chimney_judge_unregister(struct net *net);
+int chimney_judge_register(struct chimney_net *cnet);
+void chimney_judge_unregister(struct chimney_net *cnet);
 
 #endif /* CHIMNEY_JUDGE_H */

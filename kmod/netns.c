@@ -23,9 +23,9 @@ static void chimney_net_hook(struct chimney_net *cnet, bool on)
 	if (on == cnet->hooked)
 		return;
 	if (on)
-		cnet->hooked = !chimney_judge_register(cnet->net);
+		cnet->hooked = !chimney_judge_register(cnet);
 	else
-		chimney_judge_unregister(cnet->net);
+		chimney_judge_unregister(cnet);
 	if (!on)
 		cnet->hooked = false;
 }

@@ -2,11 +2,15 @@
 #ifndef CHIMNEY_NETNS_H
 #define CHIMNEY_NETNS_H
 
+#include <linux/netfilter.h>
 #include <linux/rhashtable.h>
 #include <net/net_namespace.h>
 #include <net/netns/generic.h>
 
 #include "uapi.h"
+
+/* IPv4 and IPv6, POST_ROUTING and LOCAL_IN */
+#define CHIMNEY_JUDGE_HOOKS 4
 
 /**
  * struct chimney_net - what chimney keeps for one network namespace
@@ -22,9 +26,11 @@
  *	is void
  * @epoch_gp: RCU grace period that has to end before packets are judged in
  *	@epoch: one that is judged now may have passed the rules of the last
+ * @epoch_start: when @epoch began, in jiffies
  * @raw4: bucket in which IPv4 raw sockets on TCP would be found
  * @raw6: the same for IPv6
- * @hooked: the judging hooks are registered; under chimney_mutex
+ * @hooks: the judging hooks
+ * @hooked: @hooks are registered; under chimney_mutex
  */
 struct chimney_net {
 	struct net *net;
@@ -36,8 +42,10 @@ struct chimney_net {
 	atomic_t nr_offloaded;
 	atomic64_t epoch;
 	unsigned long epoch_gp;
+	unsigned long epoch_start;
 	struct hlist_head *raw4;
 	struct hlist_head *raw6;
+	struct nf_hook_ops hooks[CHIMNEY_JUDGE_HOOKS];
 	bool hooked;
 };
 

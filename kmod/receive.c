@@ -30,31 +30,40 @@
  * Finds the headers of a plain TCP packet and makes them linear; returns NULL
  * for any other.  Checks no more than it takes to look for the flow.
  */
-static __always_inline const struct tcphdr *
-parse(struct sk_buff *skb, struct chimney_key *key, const bool v6)
+static __always_inline const struct tcphdr *parse(struct sk_buff *skb,
+						  struct chimney_key *key)
 {
-	unsigned int hlen = v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
 	const struct ipv6hdr *ip6h;
 	const struct iphdr *iph;
 	const struct tcphdr *th;
 
-	if (unlikely(!pskb_may_pull(skb, hlen + sizeof(*th))))
-		return NULL;
-	if (v6) {
-		ip6h = ipv6_hdr(skb);
-		if (ip6h->version != 6 || ip6h->nexthdr != IPPROTO_TCP)
+	switch (skb->protocol) {
+	case htons(ETH_P_IP):
+		if (unlikely(!pskb_may_pull(skb, sizeof(*iph) + sizeof(*th))))
 			return NULL;
-		key->laddr = ip6h->daddr;
-		key->raddr = ip6h->saddr;
-	} else {
 		iph = ip_hdr(skb);
 		if (iph->version != 4 || iph->ihl != sizeof(*iph) / 4 ||
 		    iph->protocol != IPPROTO_TCP || ip_is_fragment(iph))
 			return NULL;
-		ipv6_addr_set_v4mapped(iph->daddr, &key->laddr);
-		ipv6_addr_set_v4mapped(iph->saddr, &key->raddr);
+		key->family = AF_INET;
+		key->laddr = iph->daddr;
+		key->raddr = iph->saddr;
+		th = (const struct tcphdr *)(iph + 1);
+		break;
+	case htons(ETH_P_IPV6):
+		if (unlikely(!pskb_may_pull(skb, sizeof(*ip6h) + sizeof(*th))))
+			return NULL;
+		ip6h = ipv6_hdr(skb);
+		if (ip6h->version != 6 || ip6h->nexthdr != IPPROTO_TCP)
+			return NULL;
+		key->family = AF_INET6;
+		key->laddr6 = ip6h->daddr;
+		key->raddr6 = ip6h->saddr;
+		th = (const struct tcphdr *)(ip6h + 1);
+		break;
+	default:
+		return NULL;
 	}
-	th = (const struct tcphdr *)(skb_network_header(skb) + hlen);
 	key->lport = th->dest;
 	key->rport = th->source;
 	return th;
@@ -72,7 +81,7 @@ static __always_inline unsigned int packet_len(const struct sk_buff *skb,
 	} else {
 		hlen = sizeof(struct iphdr);
 		len = iph_totlen(skb, ip_hdr(skb));
-		if (unlikely(ip_fast_csum((u8 *)ip_hdr(skb), hlen / 4)))
+		if (unlikely(chimney_ip4_csum(ip_hdr(skb))))
 			return 0;
 	}
 	return len > skb->len || len < hlen + sizeof(struct tcphdr) ? 0 : len;
@@ -87,6 +96,7 @@ receive_check(const struct chimney_flow *flow, const struct tcphdr *th,
 
 	if (unlikely(tcp_flag_word(th) & (TCP_FLAG_FIN | TCP_FLAG_RST)))
 		return CHIMNEY_CLOSING;
+	/* what is sent passes the taps in dev_queue_xmit() */
 	if (unlikely(chimney_capture_active(flow->cdev->dev, cnet->net)))
 		return CHIMNEY_CAPTURE;
 	if (unlikely(chimney_raw_active(v6 ? cnet->raw6 : cnet->raw4,
@@ -146,9 +156,10 @@ static __always_inline void deliver(struct sk_buff *skb, struct sock *sk,
 	if (v6) {
 		hlen = sizeof(struct ipv6hdr);
 		count_ip6(net, skb);
-		memset(IP6CB(skb), 0, sizeof(struct inet6_skb_parm));
-		IP6CB(skb)->iif = skb->dev->ifindex;
-		IP6CB(skb)->nhoff = offsetof(struct ipv6hdr, nexthdr);
+		*IP6CB(skb) = (struct inet6_skb_parm) {
+			.iif = skb->dev->ifindex,
+			.nhoff = offsetof(struct ipv6hdr, nexthdr),
+		};
 		skb_set_transport_header(skb, hlen);
 		__skb_pull(skb, hlen);
 		/* a complete checksum covers what TCP's does not */
@@ -157,17 +168,28 @@ static __always_inline void deliver(struct sk_buff *skb, struct sock *sk,
 	} else {
 		hlen = sizeof(struct iphdr);
 		count_ip4(net, skb);
-		memset(IPCB(skb), 0, sizeof(struct inet_skb_parm));
-		IPCB(skb)->iif = skb->skb_iif;
+		*IPCB(skb) = (struct inet_skb_parm) { .iif = skb->skb_iif };
 		skb_set_transport_header(skb, hlen);
 		__skb_pull(skb, hlen);
 		rcu_dereference(inet_protos[IPPROTO_TCP])->handler(skb);
 	}
 }
 
-static __always_inline unsigned int
-receive(struct chimney_dev *cdev, struct sk_buff *skb, const bool v6)
+/**
+ * chimney_receive() - ingress hook of a device
+ * @priv: the device's struct chimney_dev
+ * @skb: a packet, at its network header
+ * @state: of the hook
+ *
+ * Context: softirq, RCU read side.
+ * Return: NF_STOLEN if TCP has got the packet, else NF_ACCEPT with nothing
+ * changed: the host path shall have it.
+ */
+unsigned int chimney_receive(void *priv, struct sk_buff *skb,
+			     const struct nf_hook_state *state)
 {
+	bool v6 = skb->protocol == htons(ETH_P_IPV6);
+	struct chimney_dev *cdev = priv;
 	struct chimney_net *cnet = cdev->cnet;
 	enum chimney_reason reason;
 	struct chimney_flow *flow;
@@ -177,10 +199,12 @@ receive(struct chimney_dev *cdev, struct sk_buff *skb, const bool v6)
 	unsigned int len;
 	struct sock *sk;
 
+	if (!atomic_read(&cnet->nr_offloaded))
+		return NF_ACCEPT;
 	if (skb->pkt_type != PACKET_HOST || skb_vlan_tag_present(skb) ||
 	    skb_shared(skb))
 		return NF_ACCEPT;
-	th = parse(skb, &key, v6);
+	th = parse(skb, &key);
 	if (!th)
 		return NF_ACCEPT;
 	flow = chimney_flow_lookup(cnet, &key);
@@ -234,31 +258,5 @@ put:
 host:
 	this_cpu_inc(cdev->stats->fallbacks);
 	trace_chimney_fallback(flow, reason);
-	return NF_ACCEPT;
-}
-
-/**
- * chimney_receive() - ingress hook of a device
- * @priv: the device's struct chimney_dev
- * @skb: a packet, at its network header
- * @state: of the hook
- *
- * Context: softirq, RCU read side.
- * Return: NF_STOLEN if TCP has got the packet, else NF_ACCEPT with nothing
- * changed: the host path shall have it.
- */
-unsigned int chimney_receive(void *priv, struct sk_buff *skb,
-			     const struct nf_hook_state *state)
-{
-	struct chimney_dev *cdev = priv;
-
-	if (!atomic_read(&cdev->cnet->nr_offloaded))
-		return NF_ACCEPT;
-	switch (skb->protocol) {
-	case htons(ETH_P_IP):
-		return receive(cdev, skb, false);
-	case htons(ETH_P_IPV6):
-		return receive(cdev, skb, true);
-	}
 	return NF_ACCEPT;
 }

@@ -33,11 +33,14 @@ DECLARE_EVENT_CLASS(chimney_flow_class,
 		__field(__u32, what)
 	),
 	TP_fast_assign(
-		memcpy(__entry->local, &flow->key.laddr, sizeof(struct in6_addr));
-		memcpy(__entry->remote, &flow->key.raddr, sizeof(struct in6_addr));
-		__entry->netns = flow->cnet->net->net_cookie;
-		__entry->lport = ntohs(flow->key.lport);
-		__entry->rport = ntohs(flow->key.rport);
+		struct chimney_tuple tuple;
+
+		chimney_key_tuple(&flow->key, flow->cnet->net, &tuple);
+		memcpy(__entry->local, tuple.local, sizeof(tuple.local));
+		memcpy(__entry->remote, tuple.remote, sizeof(tuple.remote));
+		__entry->netns = tuple.netns;
+		__entry->lport = tuple.lport;
+		__entry->rport = tuple.rport;
 		__entry->what = what;
 	),
 	TP_printk("netns=%llu local=[%pI6c]:%u remote=[%pI6c]:%u reason=%s",

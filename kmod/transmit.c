@@ -19,7 +19,6 @@
 #include <net/route.h>
 #include <net/tcp.h>
 
-#include "capture.h"
 #include "flow.h"
 #include "path.h"
 #include "trace.h"
@@ -56,8 +55,6 @@ static __always_inline u32 transmit_check(struct chimney_flow *flow,
 	    unlikely(sk->sk_state != TCP_ESTABLISHED ||
 		     !chimney_flow_is_of(flow, sk)))
 		return CHIMNEY_CLOSING;
-	if (unlikely(chimney_capture_active(flow->cdev->dev, flow->cnet->net)))
-		return CHIMNEY_CAPTURE;
 	if (unlikely(chimney_ct_dying(&flow->ct)))
 		return CHIMNEY_CONNTRACK;
 	if (unlikely(cgroup_sees_egress(sk)))
@@ -80,9 +77,6 @@ static __always_inline u32 transmit_check(struct chimney_flow *flow,
 		if (reason)
 			return reason;
 	}
-	if (unlikely(skb_headroom(skb) < sizeof(struct ipv6hdr) +
-					 LL_RESERVED_SPACE(dst->dev)))
-		return CHIMNEY_THIS_PACKET;
 	return CHIMNEY_NONE;
 }
 
@@ -91,7 +85,7 @@ static __always_inline u32 transmit_check(struct chimney_flow *flow,
  * cuts its segments for the path MTU that it knows; only what exceeds that,
  * since the MTU has changed under it, is a question for the route.
  */
-static bool exceeds_mtu(const struct sock *sk, const struct sk_buff *skb,
+static __always_inline bool exceeds_mtu(const struct sock *sk, const struct sk_buff *skb,
 			const struct dst_entry *dst, unsigned int hlen)
 {
 	unsigned int len = skb->len;
@@ -102,14 +96,14 @@ static bool exceeds_mtu(const struct sock *sk, const struct sk_buff *skb,
 	       len + hlen > dst_mtu(dst);
 }
 
-static bool transmit_ip4(struct chimney_flow *flow, struct sock *sk,
-			 struct sk_buff *skb)
+static __always_inline bool transmit_ip4(struct chimney_flow *flow,
+					 struct sock *sk, struct sk_buff *skb)
 {
-	const struct inet_sock *inet = inet_sk(sk);
+	struct inet_sock *inet = inet_sk(sk);
 	struct dst_entry *dst = flow->dst;
 	struct net *net = sock_net(sk);
 	struct iphdr *iph;
-	int ttl;
+	int ttl, id;
 
 	if (exceeds_mtu(sk, skb, dst, sizeof(*iph)))
 		return false;
@@ -128,10 +122,13 @@ static bool transmit_ip4(struct chimney_flow *flow, struct sock *sk,
 	iph->protocol = IPPROTO_TCP;
 	iph->saddr = inet->inet_saddr;
 	iph->daddr = inet->inet_daddr;
-	ip_select_ident_segs(net, skb, sk, skb_shinfo(skb)->gso_segs ?: 1);
+	/* as ip_select_ident_segs() for TCP: the lock makes it atomic enough */
+	id = atomic_read(&inet->inet_id);
+	atomic_set(&inet->inet_id, id + (skb_shinfo(skb)->gso_segs ?: 1));
+	iph->id = htons(id);
 	iph_set_totlen(iph, skb->len);
 	iph->check = 0;
-	iph->check = ip_fast_csum(iph, sizeof(*iph) / 4);
+	iph->check = chimney_ip4_csum(iph);
 
 	skb->protocol = htons(ETH_P_IP);
 	IP_INC_STATS(net, IPSTATS_MIB_OUTREQUESTS);
@@ -146,8 +143,9 @@ static bool autoflowlabel(const struct net *net, const struct sock *sk)
 	       ip6_default_np_autolabel((struct net *)net);
 }
 
-static bool transmit_ip6(struct chimney_flow *flow, struct sock *sk,
-			 struct sk_buff *skb, struct flowi6 *fl6)
+static __always_inline bool transmit_ip6(struct chimney_flow *flow,
+					 struct sock *sk, struct sk_buff *skb,
+					 struct flowi6 *fl6)
 {
 	struct ipv6_pinfo *np = inet6_sk(sk);
 	struct dst_entry *dst = flow->dst;
@@ -180,20 +178,31 @@ static bool transmit_ip6(struct chimney_flow *flow, struct sock *sk,
 	return true;
 }
 
-/* The next hop, made if it is not there; no reference. */
-static __always_inline struct neighbour *
-next_hop(struct dst_entry *dst, struct sk_buff *skb, const bool v6,
-	 bool *skip_cache)
+/*
+ * Looks the next hop up, or makes it; no reference.  The flow remembers it,
+ * unless it is a gateway of the other family, for which the cached link-layer
+ * header is wrong.
+ */
+static noinline struct neighbour *next_hop(struct chimney_flow *flow,
+					   struct sk_buff *skb, bool *skip_cache)
 {
-	if (!v6)
-		return ip_neigh_for_gw(dst_rtable(dst), skb, skip_cache);
-	return ip_neigh_gw6(dst->dev, rt6_nexthop(dst_rt6_info(dst),
-						  &ipv6_hdr(skb)->daddr));
+	struct dst_entry *dst = flow->dst;
+	struct neighbour *neigh;
+
+	if (flow->key.family == AF_INET6)
+		neigh = ip_neigh_gw6(dst->dev,
+				     rt6_nexthop(dst_rt6_info(dst),
+						 &ipv6_hdr(skb)->daddr));
+	else
+		neigh = ip_neigh_for_gw(dst_rtable(dst), skb, skip_cache);
+	if (!IS_ERR(neigh) && !*skip_cache)
+		chimney_flow_set_neigh(flow, neigh);
+	return neigh;
 }
 
 /* Counts and sends a packet that has its IP header. */
-static __always_inline int transmit(struct chimney_flow *flow,
-				    struct sk_buff *skb, const bool v6)
+static __always_inline int transmit_skb(struct chimney_flow *flow,
+					struct sk_buff *skb)
 {
 	bool skip_cache = false;
 	struct neighbour *neigh;
@@ -209,10 +218,13 @@ static __always_inline int transmit(struct chimney_flow *flow,
 	this_cpu_add(flow->cdev->stats->tx_bytes, skb->len);
 	chimney_ct_seen(&flow->ct, CHIMNEY_OUT, skb->len);
 
-	neigh = next_hop(flow->dst, skb, v6, &skip_cache);
-	if (IS_ERR(neigh)) {
-		kfree_skb_reason(skb, SKB_DROP_REASON_NEIGH_CREATEFAIL);
-		return PTR_ERR(neigh);
+	neigh = READ_ONCE(flow->neigh);
+	if (unlikely(!neigh || neigh->dead)) {
+		neigh = next_hop(flow, skb, &skip_cache);
+		if (IS_ERR(neigh)) {
+			kfree_skb_reason(skb, SKB_DROP_REASON_NEIGH_CREATEFAIL);
+			return PTR_ERR(neigh);
+		}
 	}
 	sock_confirm_neigh(skb, neigh);
 	return neigh_output(neigh, skb, skip_cache);
@@ -235,6 +247,34 @@ static noinline int transmit_by_host(struct chimney_flow *flow, struct sock *sk,
 	return host_ops->queue_xmit(sk, skb, fl);
 }
 
+static __always_inline int transmit(struct chimney_flow *flow, struct sock *sk,
+				    struct sk_buff *skb, struct flowi *fl,
+				    const bool v6)
+{
+	u32 reason;
+	int err;
+
+	rcu_read_lock();
+	/* uploaded by somebody else, then; he has told why */
+	if (unlikely(READ_ONCE(flow->state) != CHIMNEY_OFFLOADED))
+		return transmit_by_host(flow, sk, skb, fl, CHIMNEY_CLOSED);
+	reason = transmit_check(flow, sk, skb, v6);
+	if (unlikely(reason))
+		return transmit_by_host(flow, sk, skb, fl, reason);
+	if (unlikely(v6 ? !transmit_ip6(flow, sk, skb, &fl->u.ip6) :
+			  !transmit_ip4(flow, sk, skb)))
+		return transmit_by_host(flow, sk, skb, fl, CHIMNEY_THIS_PACKET);
+	err = transmit_skb(flow, skb);
+	rcu_read_unlock();
+	return err;
+}
+
+static noinline int transmit6(struct chimney_flow *flow, struct sock *sk,
+			      struct sk_buff *skb, struct flowi *fl)
+{
+	return transmit(flow, sk, skb, fl, true);
+}
+
 /**
  * chimney_transmit() - queue_xmit of an offloaded flow's socket
  * @sk: the socket
@@ -247,31 +287,8 @@ static noinline int transmit_by_host(struct chimney_flow *flow, struct sock *sk,
 int chimney_transmit(struct sock *sk, struct sk_buff *skb, struct flowi *fl)
 {
 	struct chimney_flow *flow = chimney_flow_of(inet_csk(sk)->icsk_af_ops);
-	u32 reason = CHIMNEY_CLOSED;
-	int err;
 
-	rcu_read_lock();
-	/* uploaded by somebody else, then; he has told why */
-	if (unlikely(READ_ONCE(flow->state) != CHIMNEY_OFFLOADED))
-		return transmit_by_host(flow, sk, skb, fl, reason);
-
-	if (flow->family == AF_INET6) {
-		reason = transmit_check(flow, sk, skb, true);
-		if (likely(!reason) &&
-		    unlikely(!transmit_ip6(flow, sk, skb, &fl->u.ip6)))
-			reason = CHIMNEY_THIS_PACKET;
-	} else {
-		reason = transmit_check(flow, sk, skb, false);
-		if (likely(!reason) && unlikely(!transmit_ip4(flow, sk, skb)))
-			reason = CHIMNEY_THIS_PACKET;
-	}
-	if (unlikely(reason))
-		return transmit_by_host(flow, sk, skb, fl, reason);
-
-	if (flow->family == AF_INET6)
-		err = transmit(flow, skb, true);
-	else
-		err = transmit(flow, skb, false);
-	rcu_read_unlock();
-	return err;
+	if (flow->key.family == AF_INET6)
+		return transmit6(flow, sk, skb, fl);
+	return transmit(flow, sk, skb, fl, false);
 }

@@ -131,7 +131,7 @@ uploaded_for() { [ "$(flow "$1" | jq -r .uploaded)" = "$2" ]; }
 reason_count() { cat "/sys/kernel/chimney/reasons/$1"; }
 
 # Segments that a conversation's socket has sent and received so far.
-segments() { a ss -Htni "sport = :$1" | grep -oE 'segs_(in|out):[0-9]+' | awk -F: '$1 ~ /^segs/ { n += $2 } END { print n + 0 }'; }
+segments() { a ss -Htni "sport = :$1" | grep -oE ' segs_(in|out):[0-9]+' | awk -F: '{ n += $2 } END { print n + 0 }'; }
 
 # progress LPORT: waits until the conversation has moved on, on the path or off it.
 progress() {

@@ -44,12 +44,16 @@ until_true() {
 	return 1
 }
 
-# wire DEV NET: joins the namespaces
+# wire DEV NET: joins the namespaces. Neighbours are known, or the phase of their timers would be measured, too: until
+# the first one has struck they are STALE or DELAY, and a packet has no cached header.
 wire() {
 	ip link add "$1" netns host-a type veth peer name "$1" netns host-b &&
 		ip -n host-a addr add "$2.1/24" dev "$1" && ip -n host-b addr add "$2.2/24" dev "$1" &&
-		ip -n host-a link set "$1" up && ip -n host-b link set "$1" up
+		ip -n host-a link set "$1" up && ip -n host-b link set "$1" up &&
+		ip -n host-a neigh replace "$2.2" lladdr "$(mac host-b "$1")" dev "$1" nud permanent &&
+		ip -n host-b neigh replace "$2.1" lladdr "$(mac host-a "$1")" dev "$1" nud permanent
 }
+mac() { ip -n "$1" -br link show dev "$2" | awk '{ print $3 }'; }
 
 # ruleset N: the firewall, the same in both namespaces; N further rules in each direction see every packet.
 ruleset() {
