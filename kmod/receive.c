@@ -198,6 +198,7 @@ unsigned int chimney_receive(void *priv, struct sk_buff *skb,
 	struct dst_entry *dst;
 	unsigned int len;
 	struct sock *sk;
+	int bound;
 
 	if (!atomic_read(&cnet->nr_offloaded))
 		return NF_ACCEPT;
@@ -230,11 +231,10 @@ unsigned int chimney_receive(void *priv, struct sk_buff *skb,
 		goto host;
 	sk = flow->sk;
 	dst = receive_dst(sk, skb, v6);
+	bound = READ_ONCE(sk->sk_bound_dev_if);
 	if (unlikely(!dst || sk->sk_state != TCP_ESTABLISHED ||
 		     !chimney_flow_is_of(flow, sk) ||
-		     !inet_sk_bound_dev_eq(cnet->net,
-					   READ_ONCE(sk->sk_bound_dev_if),
-					   skb->skb_iif, 0)))
+		     (bound && bound != skb->skb_iif)))
 		goto put;
 	/*
 	 * The link layer may have padded it, and a sender on this machine may
