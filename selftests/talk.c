@@ -32,6 +32,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -83,8 +84,11 @@ static int listen_forever(const char *port)
 		conn = accept(fd, NULL, NULL);
 		if (conn < 0)
 			err(1, "accept");
-		if (!fork())
+		if (!fork()) {
+			/* its peer may have gone without a word */
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			echo(conn);
+		}
 		close(conn);
 	}
 }
