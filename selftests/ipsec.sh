@@ -122,21 +122,25 @@ after() {
 }
 after_flush() { flush && until_true both_offloaded "$1" && progress "$1"; }
 
-# Order two: the policies come while the flow is offloaded and busy. Without waiting, it is in the host.
+# Order two: the policies come while the flow is offloaded and busy. Without waiting, it is in the host. What is counted
+# is judged whatever the flow's state is said to be.
 during() {
-	local port=$1 came late
+	local port=$1 came late held=0
 	offloaded "$port" || return
 	group host-a 0 && group host-b 0 || return
 	late=$(counters late)
 	policy host-a add out "$port" || return
-	in_host_for "$port" ipsec && uploaded_for "$port" ipsec || return
+	in_host_for "$port" ipsec && uploaded_for "$port" ipsec || held=1
 	policy host-b add in "$port" && policy host-b add out "$port" && policy host-a add in "$port" || return
-	in_host_b_for "$port" ipsec || return
+	in_host_b_for "$port" ipsec || held=1
 	settle
 	came=$(counters came)
-	progress "$port" && progress "$port" && tell "$port" && both_in_host "$port" && settle || return
+	progress "$port" && progress "$port" || held=1
+	tell "$port"
+	both_in_host "$port" || held=1
+	settle
 	say "clear text on egress before and after: $late, $(counters late); come after that: $came, $(counters came)"
-	[ "$(counters late)" = "$late" ] && [ "$(counters came)" = "$came" ]
+	[ "$(counters late)" = "$late" ] && [ "$(counters came)" = "$came" ] && return $held
 }
 
 # ends LPORT: every byte was right; nothing is left of the policies.
@@ -207,7 +211,7 @@ free_flow_ends() { talk_stop $free || ktap_exit_fail_msg "a flow under no policy
 
 port_next=25000
 ktap_print_header
-ktap_set_plan $((3 * 6 + 2 + 3 + 5))
+ktap_set_plan $((2 * 6 + 3 + 3 + 5))
 topology hub && count_clear host-a && count_clear host-b && gate_load && listener || ktap_exit_fail_msg "topology"
 
 local_a=$A4 local_b=$B4 proto=esp mode=transport
@@ -231,7 +235,7 @@ free_flow_ends
 
 local_a=$A6 local_b=$B6 proto=esp mode=transport
 free_flow 25506
-all_orders "IPv6 ESP transport"
+ktap_test_result "IPv6 ESP transport: policy added while busy, no clear text after it" alone during_alone
 mode=tunnel
 all_orders "IPv6 ESP tunnel"
 mode=transport
