@@ -701,6 +701,22 @@ bool chimney_flow_upload(struct chimney_flow *flow, struct sock *sk,
 }
 
 /**
+ * chimney_sock_upload() - take a socket's flow off the path, if it is on it
+ * @sk: the socket
+ * @reason: why
+ *
+ * Context: any but hard interrupts, RCU read side.
+ */
+void chimney_sock_upload(struct sock *sk, enum chimney_reason reason)
+{
+	const struct inet_connection_sock_af_ops *ops =
+		READ_ONCE(inet_csk(sk)->icsk_af_ops);
+
+	if (ops->queue_xmit == chimney_transmit)
+		chimney_flow_upload(chimney_flow_of(ops), NULL, reason);
+}
+
+/**
  * chimney_flow_finish() - give a socket its own operations back
  * @flow: a flow that has been uploaded
  * @sk: its socket

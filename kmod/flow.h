@@ -253,6 +253,7 @@ void chimney_flow_set_neigh(struct chimney_flow *flow,
 			    struct neighbour *neigh);
 bool chimney_flow_upload(struct chimney_flow *flow, struct sock *sk,
 			 enum chimney_reason reason);
+void chimney_sock_upload(struct sock *sk, enum chimney_reason reason);
 void chimney_flow_finish(struct chimney_flow *flow, struct sock *sk);
 u32 chimney_flows_revoke(const struct chimney_selector *sel,
 			 enum chimney_reason reason);

@@ -138,6 +138,7 @@ static noinline void judge(struct chimney_net *cnet, struct sk_buff *skb,
 		.ifindex = dev ? dev->ifindex : 0,
 		.dir = dir,
 	};
+	u64 reasons;
 
 	/* the packet may still have passed the rules before the last change */
 	if (!poll_state_synchronize_rcu(READ_ONCE(cnet->epoch_gp)))
@@ -150,7 +151,15 @@ static noinline void judge(struct chimney_net *cnet, struct sk_buff *skb,
 	packet.sock_ttl = packet.ttl;
 	if (dir == CHIMNEY_OUT)
 		packet_sent(skb, sk, &packet);
-	chimney_count_mask(chimney_gate_judge(skb, sk, &packet));
+	reasons = chimney_gate_judge(skb, sk, &packet);
+	chimney_count_mask(reasons);
+	/*
+	 * An offloaded flow may still have packets on the host path, and what
+	 * is found on them counts: IPsec for one direction alone, whose packets
+	 * no longer look like the flow's when they come in.
+	 */
+	if (reasons)
+		chimney_sock_upload(sk, __ffs64(reasons));
 }
 
 /* A packet is about to leave to the device. */

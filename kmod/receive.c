@@ -89,8 +89,8 @@ static __always_inline unsigned int packet_len(const struct sk_buff *skb,
 
 /* Why a flow has to leave the path on account of this packet. */
 static __always_inline enum chimney_reason
-receive_check(const struct chimney_flow *flow, const struct tcphdr *th,
-	      const bool v6)
+receive_check(const struct chimney_flow *flow, const struct sk_buff *skb,
+	      const struct tcphdr *th, const bool v6)
 {
 	const struct chimney_net *cnet = flow->cnet;
 
@@ -104,6 +104,8 @@ receive_check(const struct chimney_flow *flow, const struct tcphdr *th,
 		return CHIMNEY_RAW_SOCKET;
 	if (unlikely(chimney_ct_dying(&flow->ct)))
 		return CHIMNEY_CONNTRACK;
+	if (unlikely(secpath_exists(skb)))
+		return CHIMNEY_IPSEC;
 	return CHIMNEY_NONE;
 }
 
@@ -212,15 +214,15 @@ unsigned int chimney_receive(void *priv, struct sk_buff *skb,
 	if (!flow)
 		return NF_ACCEPT;
 
-	reason = receive_check(flow, th, v6);
+	reason = receive_check(flow, skb, th, v6);
 	if (unlikely(reason)) {
 		chimney_flow_upload(flow, NULL, reason);
 		goto host;
 	}
-	/* a mark, route or socket given by tc, IPsec, or not the device judged */
+	/* a mark, route or socket given by tc, or not the device judged */
 	if (unlikely(READ_ONCE(flow->state) != CHIMNEY_OFFLOADED ||
 		     flow->cdev != cdev || skb->mark || skb_dst(skb) ||
-		     secpath_exists(skb) || skb_sk_is_prefetched(skb) ||
+		     skb_sk_is_prefetched(skb) ||
 		     tcp_flag_word(th) & TCP_FLAG_SYN))
 		goto host;
 	len = packet_len(skb, v6);
