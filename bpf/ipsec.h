@@ -2,7 +2,8 @@
 /*
  * IPsec (xfrm).  A policy that covers a flow shows on its packets: in the route
  * of what it sends, and in the security path of what it receives.  Clear text
- * that arrives under a policy is dropped by TCP itself, on the path or not.
+ * that arrives under a policy is dropped by TCP itself, on the path or not; the
+ * module tells which packets that will happen to.
  *
  * Security associations need no trigger of their own: they change nothing for a
  * route that is in use, and the route is what the path follows.
@@ -18,6 +19,8 @@ static __always_inline u64 ipsec_judge(const struct sk_buff *skb,
 		dst = (void *)(skb->_skb_refdst & ~1UL);
 		return dst && BPF_CORE_READ(dst, xfrm) ? CHIMNEY_MASK(IPSEC) : 0;
 	}
+	if (packet->xfrm_refuses)
+		return CHIMNEY_MASK(IPSEC);
 	sec_path = bpf_core_enum_value(enum skb_ext_id, SKB_EXT_SEC_PATH);
 	return skb->active_extensions & (1 << sec_path) ? CHIMNEY_MASK(IPSEC) : 0;
 }

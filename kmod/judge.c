@@ -151,6 +151,10 @@ static noinline void judge(struct chimney_net *cnet, struct sk_buff *skb,
 	packet.sock_ttl = packet.ttl;
 	if (dir == CHIMNEY_OUT)
 		packet_sent(skb, sk, &packet);
+	else
+		packet.xfrm_refuses = !xfrm_policy_check(sk, XFRM_POLICY_IN,
+							 skb,
+							 packet.seen.family);
 	reasons = chimney_gate_judge(skb, sk, &packet);
 	chimney_count_mask(reasons);
 	/*

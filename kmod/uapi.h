@@ -139,6 +139,8 @@ struct chimney_tuple {
  * @ttl: TTL or hop limit
  * @sock_tos: TOS that the socket gave it (CHIMNEY_OUT), or @tos
  * @sock_ttl: TTL that the socket gave it (CHIMNEY_OUT), or @ttl
+ * @xfrm_refuses: TCP is going to drop it, because an inbound IPsec policy wants
+ *	it protected (CHIMNEY_IN)
  * @pad: zero
  *
  * What differs between the socket's side and the packet's is the work of some
@@ -158,7 +160,8 @@ struct chimney_packet {
 	__u8 ttl;
 	__u8 sock_tos;
 	__u8 sock_ttl;
-	__u8 pad[7];
+	__u8 xfrm_refuses;
+	__u8 pad[6];
 };
 
 /**
