@@ -20,7 +20,8 @@ import struct
 import sys
 
 ETHERTYPES = {"ip": 0x0800, "ipv6": 0x86DD, "all": 0x0003}
-SOL_PACKET, PACKET_FANOUT = 263, 18
+SOL_PACKET, PACKET_STATISTICS, PACKET_FANOUT = 263, 6, 18
+SO_RCVBUFFORCE = 33
 SNAPLEN = 128
 
 
@@ -32,10 +33,12 @@ def listen(path, **options):
         os.setns(os.open(options["netns"], os.O_RDONLY), os.CLONE_NEWNET)
     sockets = []
     for _ in range(max(group, 1)):
-        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        # bind() wants a device; without one a socket listens on all from its start
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0 if "dev" in options else socket.htons(ethertype))
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
         sock.setblocking(False)
-        sock.bind((options.get("dev", ""), ethertype))
+        if "dev" in options:
+            sock.bind((options["dev"], ethertype))
         if group:
             sock.setsockopt(SOL_PACKET, PACKET_FANOUT, 77)
         sockets.append(sock)
@@ -47,6 +50,7 @@ def listen(path, **options):
                 pass
         except BlockingIOError:
             pass
+        sock.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)  # reading it resets it
 
     wake, waker = socket.socketpair()
     signal.signal(signal.SIGTERM, lambda *_: waker.send(b"x"))
@@ -57,9 +61,11 @@ def listen(path, **options):
             ready = select.select(sockets + [wake], [], [])[0]
             for sock in ready:
                 if sock is wake and len(ready) == 1:
+                    stats = [struct.unpack("II", s.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)) for s in sockets]
+                    print(sum(s[1] for s in stats), "packets dropped by kernel", file=sys.stderr, flush=True)
                     return 0
                 if sock is not wake:
-                    packet = sock.recv(65536)[:SNAPLEN]
+                    packet = sock.recv(SNAPLEN)
                     file.write(struct.pack("<IIII", 0, 0, len(packet), len(packet)) + packet)
 
 

@@ -115,22 +115,29 @@ elsewhere() {
 	untouched $port && capture_stop && progress $port && untouched $port && talk_stop $port
 }
 
+# alone COMMAND…: a case, of which nothing is left if it fails.
+alone() {
+	"$@" && return
+	kill -9 "${talk_pid[@]}" $capture_pid 2>/dev/null
+	return 1
+}
+
 port_next=27000
 ktap_print_header
 ktap_set_plan 12
 topology hub && second_pair && gate_load && listener || ktap_exit_fail_msg "topology"
-ktap_test_result "tcpdump on the device, while busy" during both $B4 "${tcpdump[@]}" -i eth0
-ktap_test_result "tcpdump on all devices, while busy, IPv6" during both $B6 "${tcpdump[@]}" -i any
-ktap_test_result "socket for IPv4 alone, on the device" during in $B4 "${sockets[@]}" type=ip dev=eth0
-ktap_test_result "socket for IPv6 alone, on all devices" during in $B6 "${sockets[@]}" type=ipv6
-ktap_test_result "sockets in a fanout group" during both $B4 "${sockets[@]}" dev=eth0 fanout=3
-ktap_test_result "the capture is there before the flow" before_flow
+ktap_test_result "tcpdump on the device, while busy" alone during both $B4 "${tcpdump[@]}" -i eth0
+ktap_test_result "tcpdump on all devices, while busy, IPv6" alone during both $B6 "${tcpdump[@]}" -i any
+ktap_test_result "socket for IPv4 alone, on the device" alone during in $B4 "${sockets[@]}" type=ip dev=eth0
+ktap_test_result "socket for IPv6 alone, on all devices" alone during in $B6 "${sockets[@]}" type=ipv6
+ktap_test_result "sockets in a fanout group" alone during both $B4 "${sockets[@]}" dev=eth0 fanout=3
+ktap_test_result "the capture is there before the flow" alone before_flow
 which=both
-ktap_test_result "tcpdump on the device is there before the gate" before_gate "${tcpdump[@]}" -i eth0
-ktap_test_result "tcpdump on all devices is there before the gate" before_gate "${tcpdump[@]}" -i any
+ktap_test_result "tcpdump on the device is there before the gate" alone before_gate "${tcpdump[@]}" -i eth0
+ktap_test_result "tcpdump on all devices is there before the gate" alone before_gate "${tcpdump[@]}" -i any
 which=in
-ktap_test_result "socket for IPv4 alone is there before the gate" before_gate "${sockets[@]}" type=ip dev=eth0
-ktap_test_result "the same, on all devices" before_gate "${sockets[@]}" type=ip
-ktap_test_result "a flow of another device is left alone" one_device
-ktap_test_result "a capture in another namespace" elsewhere
+ktap_test_result "socket for IPv4 alone is there before the gate" alone before_gate "${sockets[@]}" type=ip dev=eth0
+ktap_test_result "the same, on all devices" alone before_gate "${sockets[@]}" type=ip
+ktap_test_result "a flow of another device is left alone" alone one_device
+ktap_test_result "a capture in another namespace" alone elsewhere
 ktap_finished
