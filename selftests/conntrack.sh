@@ -85,9 +85,8 @@ path_packets() { flow "$1" | jq '.tx_packets + .rx_packets'; }
 
 # Off the path and on it again under load: what comes back is inside conntrack's window.
 window_known() {
-	local i
 	talk 25003 -s 0 -- $B4 && talk 25004 -s 0 -- $B6 && talk 25005 -s 100 -- $B4 || return
-	for i in 1 2 3 4 5; do
+	for _ in 1 2 3 4 5; do
 		until_true both_offloaded 25003 && until_true both_offloaded 25004 || return
 		echo disabled >/sys/kernel/chimney/mode
 		progress 25003 && progress 25004 && progress 25005 || return
