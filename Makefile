@@ -11,30 +11,29 @@ VM	:= selftests/vm/vm
 export KDIR KVER PREFIX DESTDIR
 
 INSTMOD	:= $(DESTDIR)/lib/modules/$(KVER)/updates/chimney
-SBIN	:= $(DESTDIR)$(PREFIX)/sbin
-MODCONF	:= $(DESTDIR)/etc/modprobe.d
 
 .PHONY: all modules gate tools install uninstall vm check demo bench style clean distclean help
 
 all: modules gate tools	## build all of it (the default) against KDIR
 
 modules:	## build the kernel module (kmod/)
-	$(if $(wildcard Kbuild),$(MAKE) -C $(KDIR) M=$(CURDIR) modules,@echo "no Kbuild yet")
+	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
 
 gate: modules	## build the eBPF gate (bpf/)
-	$(if $(wildcard bpf/Makefile),$(MAKE) -C bpf,@echo "no bpf/ yet")
+	$(MAKE) -C bpf
 
 tools: gate	## build chimneyctl (userspace/)
-	$(if $(wildcard userspace/Makefile),$(MAKE) -C userspace,@echo "no userspace/ yet")
+	$(MAKE) -C userspace
 
 install:	## install module, chimneyctl and modprobe settings under DESTDIR
-	$(if $(wildcard $(MODULE)),install -D -m 644 -t $(INSTMOD) $(MODULE) && strip -g $(INSTMOD)/chimney.ko)
-	$(if $(wildcard userspace/chimneyctl),install -D -m 755 -t $(SBIN) userspace/chimneyctl)
-	$(if $(wildcard userspace/chimney.conf),install -D -m 644 -t $(MODCONF) userspace/chimney.conf)
+	install -D -m 644 -t $(INSTMOD) $(MODULE)
+	strip -g $(INSTMOD)/chimney.ko
+	$(MAKE) -C userspace install
 	$(if $(DESTDIR),,depmod $(KVER))
 
 uninstall:	## remove what install installed
-	rm -f $(INSTMOD)/chimney.ko $(SBIN)/chimneyctl $(MODCONF)/chimney.conf
+	$(MAKE) -C userspace uninstall
+	rm -f $(INSTMOD)/chimney.ko
 	-rmdir $(INSTMOD)
 	$(if $(DESTDIR),,depmod $(KVER))
 
@@ -48,16 +47,15 @@ demo:	## show on two virtual NICs what chimney does
 	$(VM) run --topology hub --timeout 900 selftests/demo.sh
 
 bench:	## count instructions, stock against chimney (out/bench.json)
-	@test -e selftests/bench/run.sh || { echo "bench: not yet"; exit 1; }
 	$(VM) run --topology none --icount --timeout 3600 selftests/bench/run.sh
 
 style:	## check coding style: checkpatch and shellcheck
 	selftests/vm/style
 
 clean:	## remove what building left
-	$(if $(wildcard $(KDIR)/Makefile),$(if $(wildcard Kbuild),$(MAKE) -C $(KDIR) M=$(CURDIR) clean))
-	$(if $(wildcard bpf/Makefile),$(MAKE) -C bpf clean)
-	$(if $(wildcard userspace/Makefile),$(MAKE) -C userspace clean)
+	$(if $(wildcard $(KDIR)/Makefile),$(MAKE) -C $(KDIR) M=$(CURDIR) clean)
+	$(MAKE) -C bpf clean
+	$(MAKE) -C userspace clean
 	rm -rf out
 
 distclean: clean	## remove the virtual machine's image and downloads too

@@ -113,6 +113,8 @@ void BPF_PROG(changed, const struct chimney_event *event)
 	verdict->state = event->to;
 	if (event->reason)
 		verdict->uploaded = event->reason;
+	if (event->from == event->to)
+		return;
 	if (event->to == CHIMNEY_OFFLOADED)
 		verdict->offloads++;
 	if (event->from == CHIMNEY_UPLOADING) {

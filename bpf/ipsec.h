@@ -37,45 +37,62 @@ static __always_inline void ipsec_address(u8 *to, const xfrm_address_t *from,
 	*(__be32 *)(to + 12) = BPF_CORE_READ(from, a4);
 }
 
-/* Uploads the flows that a policy selects, in the netns that it is in. */
-static __always_inline void ipsec_revoke(struct xfrm_policy *policy, bool out,
-					 bool in)
+/* The flows that a policy selects by what they send, in the netns it is in. */
+static __always_inline struct chimney_selector
+ipsec_select(const struct xfrm_policy *policy)
 {
-	struct xfrm_selector *from = __builtin_preserve_access_index(&policy->selector);
-	struct chimney_selector selector = {
+	const struct xfrm_selector *from =
+		__builtin_preserve_access_index(&policy->selector);
+	struct chimney_selector to = {
 		.netns = netns_cookie(BPF_CORE_READ(policy, xp_net.net)),
 		.family = BPF_CORE_READ(from, family),
+		.local_plen = BPF_CORE_READ(from, prefixlen_s),
+		.remote_plen = BPF_CORE_READ(from, prefixlen_d),
+		.lport = bpf_ntohs(BPF_CORE_READ(from, sport)),
+		.lport_mask = bpf_ntohs(BPF_CORE_READ(from, sport_mask)),
+		.rport = bpf_ntohs(BPF_CORE_READ(from, dport)),
+		.rport_mask = bpf_ntohs(BPF_CORE_READ(from, dport_mask)),
 	};
-	u8 proto = BPF_CORE_READ(from, proto);
-	xfrm_address_t *saddr = __builtin_preserve_access_index(&from->saddr);
-	xfrm_address_t *daddr = __builtin_preserve_access_index(&from->daddr);
-	u16 sport = bpf_ntohs(BPF_CORE_READ(from, sport));
-	u16 dport = bpf_ntohs(BPF_CORE_READ(from, dport));
-	u16 sport_mask = bpf_ntohs(BPF_CORE_READ(from, sport_mask));
-	u16 dport_mask = bpf_ntohs(BPF_CORE_READ(from, dport_mask));
+
+	ipsec_address(to.local, __builtin_preserve_access_index(&from->saddr),
+		      to.family);
+	ipsec_address(to.remote, __builtin_preserve_access_index(&from->daddr),
+		      to.family);
+	return to;
+}
+
+/* The same by what they receive. */
+static __always_inline struct chimney_selector
+ipsec_select_reverse(const struct xfrm_policy *policy)
+{
+	const struct chimney_selector sent = ipsec_select(policy);
+	struct chimney_selector to = sent;
+
+	__builtin_memcpy(to.local, sent.remote, sizeof(to.local));
+	__builtin_memcpy(to.remote, sent.local, sizeof(to.remote));
+	to.local_plen = sent.remote_plen;
+	to.remote_plen = sent.local_plen;
+	to.lport = sent.rport;
+	to.lport_mask = sent.rport_mask;
+	to.rport = sent.lport;
+	to.rport_mask = sent.lport_mask;
+	return to;
+}
+
+static __always_inline void ipsec_revoke(const struct xfrm_policy *policy,
+					 bool out, bool in)
+{
+	u8 proto = BPF_CORE_READ(policy, selector.proto);
+	struct chimney_selector selector;
 
 	if (proto && proto != IPPROTO_TCP)
 		return;
 	if (out) {
-		ipsec_address(selector.local, saddr, selector.family);
-		ipsec_address(selector.remote, daddr, selector.family);
-		selector.local_plen = BPF_CORE_READ(from, prefixlen_s);
-		selector.remote_plen = BPF_CORE_READ(from, prefixlen_d);
-		selector.lport = sport;
-		selector.lport_mask = sport_mask;
-		selector.rport = dport;
-		selector.rport_mask = dport_mask;
+		selector = ipsec_select(policy);
 		revoke(&selector, CHIMNEY_IPSEC);
 	}
 	if (in) {
-		ipsec_address(selector.local, daddr, selector.family);
-		ipsec_address(selector.remote, saddr, selector.family);
-		selector.local_plen = BPF_CORE_READ(from, prefixlen_d);
-		selector.remote_plen = BPF_CORE_READ(from, prefixlen_s);
-		selector.lport = dport;
-		selector.lport_mask = dport_mask;
-		selector.rport = sport;
-		selector.rport_mask = sport_mask;
+		selector = ipsec_select_reverse(policy);
 		revoke(&selector, CHIMNEY_IPSEC);
 	}
 }

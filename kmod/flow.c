@@ -62,14 +62,23 @@ static void sock_key(const struct sock *sk, struct chimney_key *key)
 	memset(key, 0, sizeof(*key));
 	key->family = sock_packet_family(sk);
 	if (key->family == AF_INET6) {
-		key->laddr6 = inet6_sk(sk)->saddr;
-		key->raddr6 = sk->sk_v6_daddr;
+		key->local = chimney_addr6(&inet6_sk(sk)->saddr);
+		key->remote = chimney_addr6(&sk->sk_v6_daddr);
 	} else {
-		key->laddr = inet_sk(sk)->inet_saddr;
-		key->raddr = inet_sk(sk)->inet_daddr;
+		key->local = chimney_addr4(inet_sk(sk)->inet_saddr);
+		key->remote = chimney_addr4(inet_sk(sk)->inet_daddr);
 	}
 	key->lport = inet_sk(sk)->inet_sport;
 	key->rport = inet_sk(sk)->inet_dport;
+}
+
+static void addr_bytes(const struct chimney_addr *addr, u16 family, u8 *bytes)
+{
+	if (family == AF_INET6)
+		memcpy(bytes, addr, sizeof(*addr));
+	else
+		ipv6_addr_set_v4mapped((__force __be32)addr->lo,
+				       (struct in6_addr *)bytes);
 }
 
 /**
@@ -81,21 +90,13 @@ static void sock_key(const struct sock *sk, struct chimney_key *key)
 void chimney_key_tuple(const struct chimney_key *key, const struct net *net,
 		       struct chimney_tuple *tuple)
 {
-	struct in6_addr *local = (struct in6_addr *)tuple->local;
-	struct in6_addr *remote = (struct in6_addr *)tuple->remote;
-
 	memset(tuple, 0, sizeof(*tuple));
 	tuple->netns = net->net_cookie;
 	tuple->lport = ntohs(key->lport);
 	tuple->rport = ntohs(key->rport);
 	tuple->family = key->family;
-	if (key->family == AF_INET6) {
-		*local = key->laddr6;
-		*remote = key->raddr6;
-	} else {
-		ipv6_addr_set_v4mapped(key->laddr, local);
-		ipv6_addr_set_v4mapped(key->raddr, remote);
-	}
+	addr_bytes(&key->local, key->family, tuple->local);
+	addr_bytes(&key->remote, key->family, tuple->remote);
 }
 
 /**
@@ -111,10 +112,15 @@ void chimney_sock_tuple(const struct sock *sk, struct chimney_tuple *tuple)
 	chimney_key_tuple(&key, sock_net(sk), tuple);
 }
 
-static bool sock_offloaded(const struct sock *sk)
+/* The flow whose operations a socket has, or NULL if it has its own. */
+static struct chimney_flow *sock_flow(const struct sock *sk)
 {
-	return READ_ONCE(inet_csk(sk)->icsk_af_ops)->queue_xmit ==
-	       chimney_transmit;
+	const struct inet_connection_sock_af_ops *ops =
+		READ_ONCE(inet_csk(sk)->icsk_af_ops);
+
+	return ops->queue_xmit == chimney_transmit ||
+	       ops->queue_xmit == chimney_transmit6 ?
+	       chimney_flow_of(ops) : NULL;
 }
 
 /* What a route must not be.  Context: RCU read side. */
@@ -165,13 +171,6 @@ static u64 automatic_reasons(const struct sock *sk, const struct dst_entry *dst)
 	return reasons;
 }
 
-static bool sock_has_ip_options(const struct sock *sk)
-{
-	return rcu_access_pointer(inet_sk(sk)->inet_opt) ||
-	       (sk->sk_family == AF_INET6 &&
-		rcu_access_pointer(inet6_sk(sk)->opt));
-}
-
 static bool sock_signed(const struct sock *sk)
 {
 #ifdef CONFIG_TCP_MD5SIG
@@ -216,9 +215,9 @@ u64 chimney_sock_reasons(const struct sock *sk)
 	/* TPROXY makes what arrives the socket's */
 	if (inet_test_bit(TRANSPARENT, sk))
 		reasons |= CHIMNEY_MASK(REWRITTEN);
-	if (sock_has_ip_options(sk))
+	if (chimney_sock_has_ip_options(sk))
 		reasons |= CHIMNEY_MASK(IP_OPTIONS);
-	if (!sock_offloaded(sk) &&
+	if (!sock_flow(sk) &&
 	    atomic_read(&cnet->nr_flows) >= READ_ONCE(chimney_max_flows))
 		reasons |= CHIMNEY_MASK(TABLE_FULL);
 
@@ -241,7 +240,6 @@ u64 chimney_sock_reasons(const struct sock *sk)
  */
 void chimney_flow_info(struct sock *sk, struct chimney_sock_info *info)
 {
-	const struct inet_connection_sock_af_ops *ops;
 	const struct chimney_flow *flow;
 	const struct dst_entry *dst;
 
@@ -253,9 +251,8 @@ void chimney_flow_info(struct sock *sk, struct chimney_sock_info *info)
 	dst = rcu_dereference(sk->sk_dst_cache);
 	if (dst)
 		info->ifindex = dst->dev->ifindex;
-	ops = READ_ONCE(inet_csk(sk)->icsk_af_ops);
-	if (ops->queue_xmit == chimney_transmit) {
-		flow = chimney_flow_of(ops);
+	flow = sock_flow(sk);
+	if (flow) {
 		info->state = READ_ONCE(flow->state);
 		info->tx_packets = READ_ONCE(flow->tx_packets);
 		info->tx_bytes = READ_ONCE(flow->tx_bytes);
@@ -393,11 +390,9 @@ static struct chimney_flow *flow_find_sk(struct chimney_net *cnet,
 static void chimney_sk_destruct(struct sock *sk)
 {
 	void (*host_destruct)(struct sock *sk);
-	struct chimney_flow *flow;
+	struct chimney_flow *flow = sock_flow(sk);
 
-	if (sock_offloaded(sk))
-		flow = chimney_flow_of(inet_csk(sk)->icsk_af_ops);
-	else
+	if (!flow)
 		flow = flow_find_sk(chimney_pernet(sock_net(sk)), sk);
 	if (WARN_ON_ONCE(!flow))
 		return;
@@ -459,15 +454,15 @@ static enum chimney_reason flow_install(struct chimney_flow *flow)
 	struct inet_connection_sock *icsk = inet_csk(flow->sk);
 	struct chimney_net *cnet = flow->cnet;
 	struct sock *sk = flow->sk;
-	struct dst_entry *dst;
 	enum chimney_reason reason;
+	struct dst_entry *dst;
 	u64 reasons;
+	u32 state;
 
-	if (sock_offloaded(sk)) {
-		/* offered twice */
-		flow_event(flow, CHIMNEY_OFFLOADING,
-			   READ_ONCE(chimney_flow_of(icsk->icsk_af_ops)->state),
-			   CHIMNEY_NONE);
+	if (sock_flow(sk)) {
+		/* offered twice, and changed() has been told of either offer */
+		state = READ_ONCE(sock_flow(sk)->state);
+		flow_event(flow, state, state, CHIMNEY_NONE);
 		return CHIMNEY_NONE;
 	}
 	/* room for this one is taken already */
@@ -509,7 +504,8 @@ static enum chimney_reason flow_install(struct chimney_flow *flow)
 
 	flow->host_ops = icsk->icsk_af_ops;
 	flow->ops = *flow->host_ops;
-	flow->ops.queue_xmit = chimney_transmit;
+	flow->ops.queue_xmit = flow->key.family == AF_INET6 ?
+			       chimney_transmit6 : chimney_transmit;
 	flow->ops.syn_recv_sock = chimney_syn_recv_sock;
 	flow->host_destruct = sk->sk_destruct;
 	flow->installed = true;
@@ -613,7 +609,7 @@ enum chimney_reason chimney_flow_offer(struct sock *sk, struct sk_buff *skb,
 	enum chimney_reason reason = CHIMNEY_NO_MEMORY;
 	struct chimney_flow *flow;
 
-	if (sock_offloaded(sk))
+	if (sock_flow(sk))
 		return CHIMNEY_NONE;
 	if (atomic_inc_return(&cnet->nr_flows) > READ_ONCE(chimney_max_flows)) {
 		reason = CHIMNEY_TABLE_FULL;
@@ -709,11 +705,10 @@ bool chimney_flow_upload(struct chimney_flow *flow, struct sock *sk,
  */
 void chimney_sock_upload(struct sock *sk, enum chimney_reason reason)
 {
-	const struct inet_connection_sock_af_ops *ops =
-		READ_ONCE(inet_csk(sk)->icsk_af_ops);
+	struct chimney_flow *flow = sock_flow(sk);
 
-	if (ops->queue_xmit == chimney_transmit)
-		chimney_flow_upload(chimney_flow_of(ops), NULL, reason);
+	if (flow)
+		chimney_flow_upload(flow, NULL, reason);
 }
 
 /**

@@ -15,37 +15,60 @@
 #include "uapi.h"
 
 /**
- * struct chimney_key - finds a flow from a packet received
- * @lport: local port
- * @rport: remote port
- * @family: AF_INET or AF_INET6, of its packets
- * @laddr: local address (IPv4)
- * @raddr: remote address (IPv4)
- * @laddr6: local address (IPv6)
- * @raddr6: remote address (IPv6)
+ * struct chimney_addr - an address in two words
+ * @hi: first half of an IPv6 address; 0 for IPv4
+ * @lo: second half of an IPv6 address, or an IPv4 address; either in the byte
+ *	order of the network
  *
- * Only the addresses of @family are set and looked at.
+ * Words and no array, so that the key of a packet stays in registers.
+ */
+struct chimney_addr {
+	u64 hi;
+	u64 lo;
+};
+
+/**
+ * struct chimney_key - finds a flow from a packet received
+ * @rport: remote port
+ * @lport: local port
+ * @ports: both, as a packet received has them
+ * @family: AF_INET or AF_INET6, of its packets
+ * @local: local address
+ * @remote: remote address
  */
 struct chimney_key {
 	union {
 		struct {
-			__be16 lport;
 			__be16 rport;
+			__be16 lport;
 		};
 		u32 ports;
 	};
 	u32 family;
-	union {
-		struct {
-			__be32 laddr;
-			__be32 raddr;
-		};
-		struct {
-			struct in6_addr laddr6;
-			struct in6_addr raddr6;
-		};
-	};
+	struct chimney_addr local;
+	struct chimney_addr remote;
 };
+
+static __always_inline struct chimney_addr chimney_addr4(__be32 addr)
+{
+	return (struct chimney_addr) { .lo = (__force u32)addr };
+}
+
+static __always_inline struct chimney_addr
+chimney_addr6(const struct in6_addr *addr)
+{
+	struct chimney_addr words;
+
+	BUILD_BUG_ON(sizeof(words) != sizeof(*addr));
+	memcpy(&words, addr, sizeof(words));
+	return words;
+}
+
+static __always_inline bool chimney_addr_equal(const struct chimney_addr *a,
+					       const struct chimney_addr *b)
+{
+	return !((a->hi ^ b->hi) | (a->lo ^ b->lo));
+}
 
 /**
  * struct chimney_flow - a connection that takes the path
@@ -117,20 +140,27 @@ struct chimney_flow {
 	struct rcu_head rcu;
 };
 
+static __always_inline u64 chimney_mix(u64 sum, u64 word)
+{
+	sum = (sum ^ word) * GOLDEN_RATIO_64;
+	return sum ^ sum >> 32;
+}
+
+/* A third of what jhash_3words() costs, and every packet pays it. */
 static __always_inline u32 chimney_key_hash(const void *data, u32 len, u32 seed)
 {
 	const struct chimney_key *key = data;
-
-	u64 mix;
+	u64 sum;
 
 	if (key->family == AF_INET) {
-		/* a third of jhash_3words(), and every packet pays it */
-		mix = (u64)(__force u32)key->raddr << 32 | key->ports;
-		mix ^= (u64)(__force u32)key->laddr << 16;
-		mix = (mix ^ seed) * GOLDEN_RATIO_64;
-		return hash_64(mix ^ mix >> 32 ^ (u64)seed << 32, 32);
+		sum = chimney_mix(seed, (u64)key->ports << 32 | key->remote.lo);
+		return chimney_mix(sum, key->local.lo);
 	}
-	return jhash2(data, sizeof(*key) / sizeof(u32), seed);
+	sum = chimney_mix(seed, key->ports);
+	sum = chimney_mix(sum, key->remote.hi);
+	sum = chimney_mix(sum, key->remote.lo);
+	sum = chimney_mix(sum, key->local.hi);
+	return chimney_mix(sum, key->local.lo);
 }
 
 static __always_inline int chimney_key_cmp(struct rhashtable_compare_arg *arg,
@@ -142,9 +172,9 @@ static __always_inline int chimney_key_cmp(struct rhashtable_compare_arg *arg,
 	if (a->ports != b->ports || a->family != b->family)
 		return 1;
 	if (a->family == AF_INET)
-		return a->raddr != b->raddr || a->laddr != b->laddr;
-	return !ipv6_addr_equal(&a->raddr6, &b->raddr6) ||
-	       !ipv6_addr_equal(&a->laddr6, &b->laddr6);
+		return a->remote.lo != b->remote.lo || a->local.lo != b->local.lo;
+	return !chimney_addr_equal(&a->remote, &b->remote) ||
+	       !chimney_addr_equal(&a->local, &b->local);
 }
 
 static const struct rhashtable_params chimney_flow_params = {
@@ -213,18 +243,32 @@ static __always_inline bool chimney_flow_get_sk(const struct chimney_flow *flow)
  * chimney_flow_is_of() - is a flow still that of its socket?
  * @flow: the flow
  * @sk: its socket
+ * @v6: its packets are IPv6
  *
  * connect() can make a socket another connection's without a packet in between
  * (TCP_REPAIR).
  */
 static __always_inline bool chimney_flow_is_of(const struct chimney_flow *flow,
-					       const struct sock *sk)
+					       const struct sock *sk, bool v6)
 {
-	if (inet_sk(sk)->inet_dport != flow->key.rport)
-		return false;
-	if (flow->key.family == AF_INET6)
-		return ipv6_addr_equal(&sk->sk_v6_daddr, &flow->key.raddr6);
-	return inet_sk(sk)->inet_daddr == flow->key.raddr;
+	const struct chimney_addr remote =
+		v6 ? chimney_addr6(&sk->sk_v6_daddr) :
+		     chimney_addr4(inet_sk(sk)->inet_daddr);
+
+	return inet_sk(sk)->inet_dport == flow->key.rport &&
+	       (!v6 || remote.hi == flow->key.remote.hi) &&
+	       remote.lo == flow->key.remote.lo;
+}
+
+/**
+ * chimney_sock_has_ip_options() - do a socket's packets carry IP options?
+ * @sk: the socket
+ */
+static __always_inline bool chimney_sock_has_ip_options(const struct sock *sk)
+{
+	return rcu_access_pointer(inet_sk(sk)->inet_opt) ||
+	       (sk->sk_family == AF_INET6 &&
+		rcu_access_pointer(inet6_sk(sk)->opt));
 }
 
 /**
@@ -234,7 +278,7 @@ static __always_inline bool chimney_flow_is_of(const struct chimney_flow *flow,
  *
  * Context: RCU read side.
  */
-static inline struct chimney_flow *
+static __always_inline struct chimney_flow *
 chimney_flow_lookup(struct chimney_net *cnet, const struct chimney_key *key)
 {
 	return rhashtable_lookup(&cnet->table, key, chimney_flow_params);

@@ -30,47 +30,57 @@
  * Finds the headers of a plain TCP packet and makes them linear; returns NULL
  * for any other.  Checks no more than it takes to look for the flow.
  */
-static __always_inline const struct tcphdr *parse(struct sk_buff *skb,
-						  struct chimney_key *key)
+static const struct tcphdr *parse(struct sk_buff *skb,
+						  const bool v6)
 {
-	const struct ipv6hdr *ip6h;
-	const struct iphdr *iph;
 	const struct tcphdr *th;
 
-	switch (skb->protocol) {
-	case htons(ETH_P_IP):
-		if (unlikely(!pskb_may_pull(skb, sizeof(*iph) + sizeof(*th))))
-			return NULL;
-		iph = ip_hdr(skb);
-		if (iph->version != 4 || iph->ihl != sizeof(*iph) / 4 ||
-		    iph->protocol != IPPROTO_TCP || ip_is_fragment(iph))
-			return NULL;
-		key->family = AF_INET;
-		key->laddr = iph->daddr;
-		key->raddr = iph->saddr;
-		th = (const struct tcphdr *)(iph + 1);
-		break;
-	case htons(ETH_P_IPV6):
+	if (v6) {
+		const struct ipv6hdr *ip6h;
+
 		if (unlikely(!pskb_may_pull(skb, sizeof(*ip6h) + sizeof(*th))))
 			return NULL;
 		ip6h = ipv6_hdr(skb);
-		if (ip6h->version != 6 || ip6h->nexthdr != IPPROTO_TCP)
+		if (unlikely(ip6h->version != 6 ||
+			     ip6h->nexthdr != IPPROTO_TCP))
 			return NULL;
-		key->family = AF_INET6;
-		key->laddr6 = ip6h->daddr;
-		key->raddr6 = ip6h->saddr;
 		th = (const struct tcphdr *)(ip6h + 1);
-		break;
-	default:
-		return NULL;
+	} else {
+		const struct iphdr *iph;
+
+		if (unlikely(!pskb_may_pull(skb, sizeof(*iph) + sizeof(*th))))
+			return NULL;
+		iph = ip_hdr(skb);
+		if (unlikely(iph->version != 4 ||
+			     iph->ihl != sizeof(*iph) / 4 ||
+			     iph->protocol != IPPROTO_TCP ||
+			     ip_is_fragment(iph)))
+			return NULL;
+		th = (const struct tcphdr *)(iph + 1);
 	}
-	key->lport = th->dest;
-	key->rport = th->source;
 	return th;
 }
 
+static struct chimney_flow *
+find_flow(struct chimney_net *cnet, const struct sk_buff *skb,
+	  const struct tcphdr *th, const bool v6)
+{
+	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
+	const struct iphdr *iph = ip_hdr(skb);
+	const struct chimney_key key = {
+		.ports = get_unaligned((const u32 *)th),
+		.family = v6 ? AF_INET6 : AF_INET,
+		.local = v6 ? chimney_addr6(&ip6h->daddr) :
+			      chimney_addr4(iph->daddr),
+		.remote = v6 ? chimney_addr6(&ip6h->saddr) :
+			       chimney_addr4(iph->saddr),
+	};
+
+	return chimney_flow_lookup(cnet, &key);
+}
+
 /* Length by the IP header, or 0 if that is not right. */
-static __always_inline unsigned int packet_len(const struct sk_buff *skb,
+static unsigned int packet_len(const struct sk_buff *skb,
 					       const bool v6)
 {
 	unsigned int len, hlen;
@@ -81,14 +91,16 @@ static __always_inline unsigned int packet_len(const struct sk_buff *skb,
 	} else {
 		hlen = sizeof(struct iphdr);
 		len = iph_totlen(skb, ip_hdr(skb));
-		if (unlikely(chimney_ip4_csum(ip_hdr(skb))))
+		if (unlikely(chimney_ip4_sum(ip_hdr(skb)) % 0xffff))
 			return 0;
 	}
-	return len > skb->len || len < hlen + sizeof(struct tcphdr) ? 0 : len;
+	if (unlikely(len > skb->len || len < hlen + sizeof(struct tcphdr)))
+		return 0;
+	return len;
 }
 
 /* Why a flow has to leave the path on account of this packet. */
-static __always_inline enum chimney_reason
+static enum chimney_reason
 receive_check(const struct chimney_flow *flow, const struct sk_buff *skb,
 	      const struct tcphdr *th, const bool v6)
 {
@@ -110,7 +122,7 @@ receive_check(const struct chimney_flow *flow, const struct sk_buff *skb,
 }
 
 /* The route that the socket's last packet came by, as early demux takes it. */
-static __always_inline struct dst_entry *
+static struct dst_entry *
 receive_dst(const struct sock *sk, const struct sk_buff *skb, const bool v6)
 {
 	struct dst_entry *dst = rcu_dereference(sk->sk_rx_dst);
@@ -143,7 +155,7 @@ static void count_ip6(struct net *net, const struct sk_buff *skb)
 }
 
 /* To TCP.  The packet and a reference to the socket are TCP's from here on. */
-static __always_inline void deliver(struct sk_buff *skb, struct sock *sk,
+static void deliver(struct sk_buff *skb, struct sock *sk,
 				    const bool v6)
 {
 	struct net *net = dev_net(skb->dev);
@@ -158,10 +170,9 @@ static __always_inline void deliver(struct sk_buff *skb, struct sock *sk,
 	if (v6) {
 		hlen = sizeof(struct ipv6hdr);
 		count_ip6(net, skb);
-		*IP6CB(skb) = (struct inet6_skb_parm) {
-			.iif = skb->dev->ifindex,
-			.nhoff = offsetof(struct ipv6hdr, nexthdr),
-		};
+		memset(skb->cb, 0, sizeof(*IP6CB(skb)));
+		IP6CB(skb)->iif = skb->dev->ifindex;
+		IP6CB(skb)->nhoff = offsetof(struct ipv6hdr, nexthdr);
 		skb_set_transport_header(skb, hlen);
 		__skb_pull(skb, hlen);
 		/* a complete checksum covers what TCP's does not */
@@ -170,54 +181,45 @@ static __always_inline void deliver(struct sk_buff *skb, struct sock *sk,
 	} else {
 		hlen = sizeof(struct iphdr);
 		count_ip4(net, skb);
-		*IPCB(skb) = (struct inet_skb_parm) { .iif = skb->skb_iif };
+		memset(skb->cb, 0, sizeof(*IPCB(skb)));
+		IPCB(skb)->iif = skb->skb_iif;
 		skb_set_transport_header(skb, hlen);
 		__skb_pull(skb, hlen);
 		rcu_dereference(inet_protos[IPPROTO_TCP])->handler(skb);
 	}
 }
 
-/**
- * chimney_receive() - ingress hook of a device
- * @priv: the device's struct chimney_dev
- * @skb: a packet, at its network header
- * @state: of the hook
- *
- * Context: softirq, RCU read side.
- * Return: NF_STOLEN if TCP has got the packet, else NF_ACCEPT with nothing
- * changed: the host path shall have it.
- */
-unsigned int chimney_receive(void *priv, struct sk_buff *skb,
-			     const struct nf_hook_state *state)
+static noinline unsigned int receive_by_host(const struct chimney_dev *cdev,
+					     const struct chimney_flow *flow,
+					     enum chimney_reason reason)
 {
-	bool v6 = skb->protocol == htons(ETH_P_IPV6);
-	struct chimney_dev *cdev = priv;
-	struct chimney_net *cnet = cdev->cnet;
+	this_cpu_inc(cdev->stats->fallbacks);
+	trace_chimney_fallback(flow, reason);
+	return NF_ACCEPT;
+}
+
+static unsigned int
+receive(struct chimney_dev *cdev, struct sk_buff *skb, const bool v6)
+{
 	enum chimney_reason reason;
 	struct chimney_flow *flow;
 	const struct tcphdr *th;
-	struct chimney_key key;
 	struct dst_entry *dst;
 	unsigned int len;
 	struct sock *sk;
 	int bound;
 
-	if (!atomic_read(&cnet->nr_offloaded))
+	th = parse(skb, v6);
+	if (unlikely(!th))
 		return NF_ACCEPT;
-	if (skb->pkt_type != PACKET_HOST || skb_vlan_tag_present(skb) ||
-	    skb_shared(skb))
-		return NF_ACCEPT;
-	th = parse(skb, &key);
-	if (!th)
-		return NF_ACCEPT;
-	flow = chimney_flow_lookup(cnet, &key);
-	if (!flow)
+	flow = find_flow(cdev->cnet, skb, th, v6);
+	if (unlikely(!flow))
 		return NF_ACCEPT;
 
 	reason = receive_check(flow, skb, th, v6);
 	if (unlikely(reason)) {
 		chimney_flow_upload(flow, NULL, reason);
-		goto host;
+		return receive_by_host(cdev, flow, reason);
 	}
 	/* a mark, route or socket given by tc, or not the device judged */
 	if (unlikely(READ_ONCE(flow->state) != CHIMNEY_OFFLOADED ||
@@ -235,7 +237,7 @@ unsigned int chimney_receive(void *priv, struct sk_buff *skb,
 	dst = receive_dst(sk, skb, v6);
 	bound = READ_ONCE(sk->sk_bound_dev_if);
 	if (unlikely(!dst || sk->sk_state != TCP_ESTABLISHED ||
-		     !chimney_flow_is_of(flow, sk) ||
+		     !chimney_flow_is_of(flow, sk, v6) ||
 		     (bound && bound != skb->skb_iif)))
 		goto put;
 	/*
@@ -258,7 +260,38 @@ unsigned int chimney_receive(void *priv, struct sk_buff *skb,
 put:
 	sock_gen_put(sk);
 host:
-	this_cpu_inc(cdev->stats->fallbacks);
-	trace_chimney_fallback(flow, reason);
+	return receive_by_host(cdev, flow, CHIMNEY_NONE);
+}
+
+static noinline __flatten unsigned int receive6(struct chimney_dev *cdev,
+				      struct sk_buff *skb)
+{
+	return receive(cdev, skb, true);
+}
+
+/**
+ * chimney_receive() - ingress hook of a device
+ * @priv: the device's struct chimney_dev
+ * @skb: a packet, at its network header
+ * @state: of the hook
+ *
+ * Context: softirq, RCU read side.
+ * Return: NF_STOLEN if TCP has got the packet, else NF_ACCEPT with nothing
+ * changed: the host path shall have it.
+ */
+__flatten unsigned int chimney_receive(void *priv, struct sk_buff *skb,
+				       const struct nf_hook_state *state)
+{
+	struct chimney_dev *cdev = priv;
+
+	if (unlikely(!atomic_read(&cdev->cnet->nr_offloaded)))
+		return NF_ACCEPT;
+	if (unlikely(skb->pkt_type != PACKET_HOST ||
+		     skb_vlan_tag_present(skb) || skb_shared(skb)))
+		return NF_ACCEPT;
+	if (likely(skb->protocol == htons(ETH_P_IP)))
+		return receive(cdev, skb, false);
+	if (skb->protocol == htons(ETH_P_IPV6))
+		return receive6(cdev, skb);
 	return NF_ACCEPT;
 }

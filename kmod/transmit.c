@@ -37,23 +37,20 @@ static bool cgroup_sees_egress(struct sock *sk)
 }
 
 /*
- * May the packet take the path?  CHIMNEY_NONE: yes, and flow->dst is valid.
- * CHIMNEY_THIS_PACKET: not this one.  Else: upload the flow.
+ * May the packet take the path along @dst, the socket's route?  CHIMNEY_NONE:
+ * yes.  CHIMNEY_THIS_PACKET: not this one.  Else: upload the flow.
  */
-static __always_inline u32 transmit_check(struct chimney_flow *flow,
+static u32 transmit_check(struct chimney_flow *flow,
 					  struct sock *sk,
 					  const struct sk_buff *skb,
-					  const bool v6)
+					  struct dst_entry *dst, const bool v6)
 {
-	const struct inet_sock *inet = inet_sk(sk);
-	struct dst_entry *dst;
-	enum chimney_reason reason;
-	u8 tos = v6 ? inet6_sk(sk)->tclass : READ_ONCE(inet->tos);
+	u8 tos = v6 ? inet6_sk(sk)->tclass : READ_ONCE(inet_sk(sk)->tos);
 
 	if (unlikely(tcp_flag_word(tcp_hdr(skb)) &
 		     (TCP_FLAG_SYN | TCP_FLAG_FIN | TCP_FLAG_RST)) ||
 	    unlikely(sk->sk_state != TCP_ESTABLISHED ||
-		     !chimney_flow_is_of(flow, sk)))
+		     !chimney_flow_is_of(flow, sk, v6)))
 		return CHIMNEY_CLOSING;
 	if (unlikely(chimney_ct_dying(&flow->ct)))
 		return CHIMNEY_CONNTRACK;
@@ -63,20 +60,14 @@ static __always_inline u32 transmit_check(struct chimney_flow *flow,
 		     READ_ONCE(sk->sk_priority) != flow->priority ||
 		     (tos & (u8)~INET_ECN_MASK) != flow->dscp))
 		return CHIMNEY_SOCKET;
-	if (unlikely(rcu_access_pointer(inet->inet_opt) ||
-		     (v6 && rcu_access_pointer(inet6_sk(sk)->opt))))
+	if (unlikely(chimney_sock_has_ip_options(sk)))
 		return CHIMNEY_IP_OPTIONS;
-
-	dst = __sk_dst_get(sk);
 	/* the host path looks for another, the next packet finds it */
 	if (unlikely(!chimney_dst_valid(dst, v6 ? inet6_sk(sk)->dst_cookie : 0,
 					v6)))
 		return CHIMNEY_THIS_PACKET;
-	if (unlikely(dst != flow->dst)) {
-		reason = chimney_flow_route(flow, dst);
-		if (reason)
-			return reason;
-	}
+	if (unlikely(dst != flow->dst))
+		return chimney_flow_route(flow, dst);
 	return CHIMNEY_NONE;
 }
 
@@ -85,8 +76,10 @@ static __always_inline u32 transmit_check(struct chimney_flow *flow,
  * cuts its segments for the path MTU that it knows; only what exceeds that,
  * since the MTU has changed under it, is a question for the route.
  */
-static __always_inline bool exceeds_mtu(const struct sock *sk, const struct sk_buff *skb,
-			const struct dst_entry *dst, unsigned int hlen)
+static bool exceeds_mtu(const struct sock *sk,
+					const struct sk_buff *skb,
+					const struct dst_entry *dst,
+					unsigned int hlen)
 {
 	unsigned int len = skb->len;
 
@@ -96,14 +89,14 @@ static __always_inline bool exceeds_mtu(const struct sock *sk, const struct sk_b
 	       len + hlen > dst_mtu(dst);
 }
 
-static __always_inline bool transmit_ip4(struct chimney_flow *flow,
-					 struct sock *sk, struct sk_buff *skb)
+static bool transmit_ip4(struct sock *sk, struct sk_buff *skb,
+					 struct dst_entry *dst)
 {
 	struct inet_sock *inet = inet_sk(sk);
-	struct dst_entry *dst = flow->dst;
 	struct net *net = sock_net(sk);
 	struct iphdr *iph;
 	int ttl, id;
+	u64 sum;
 
 	if (exceeds_mtu(sk, skb, dst, sizeof(*iph)))
 		return false;
@@ -128,7 +121,9 @@ static __always_inline bool transmit_ip4(struct chimney_flow *flow,
 	iph->id = htons(id);
 	iph_set_totlen(iph, skb->len);
 	iph->check = 0;
-	iph->check = chimney_ip4_csum(iph);
+	sum = chimney_ip4_sum(iph);
+	iph->check = csum_fold(csum_add((__force __wsum)(u32)sum,
+					(__force __wsum)(u32)(sum >> 32)));
 
 	skb->protocol = htons(ETH_P_IP);
 	IP_INC_STATS(net, IPSTATS_MIB_OUTREQUESTS);
@@ -143,12 +138,11 @@ static bool autoflowlabel(const struct net *net, const struct sock *sk)
 	       ip6_default_np_autolabel((struct net *)net);
 }
 
-static __always_inline bool transmit_ip6(struct chimney_flow *flow,
-					 struct sock *sk, struct sk_buff *skb,
+static bool transmit_ip6(struct sock *sk, struct sk_buff *skb,
+					 struct dst_entry *dst,
 					 struct flowi6 *fl6)
 {
 	struct ipv6_pinfo *np = inet6_sk(sk);
-	struct dst_entry *dst = flow->dst;
 	struct inet6_dev *idev = ip6_dst_idev(dst);
 	struct net *net = sock_net(sk);
 	unsigned int len = skb->len;
@@ -179,55 +173,57 @@ static __always_inline bool transmit_ip6(struct chimney_flow *flow,
 }
 
 /*
- * Looks the next hop up, or makes it; no reference.  The flow remembers it,
- * unless it is a gateway of the other family, for which the cached link-layer
- * header is wrong.
+ * Looks the next hop up, or makes it.  The flow remembers it, unless it is a
+ * gateway of the other family, for which the cached link-layer header is wrong.
  */
-static noinline struct neighbour *next_hop(struct chimney_flow *flow,
-					   struct sk_buff *skb, bool *skip_cache)
+static noinline int transmit_to_next_hop(struct chimney_flow *flow,
+					 struct sk_buff *skb)
 {
 	struct dst_entry *dst = flow->dst;
 	struct neighbour *neigh;
+	bool skip_cache = false;
 
 	if (flow->key.family == AF_INET6)
 		neigh = ip_neigh_gw6(dst->dev,
 				     rt6_nexthop(dst_rt6_info(dst),
 						 &ipv6_hdr(skb)->daddr));
 	else
-		neigh = ip_neigh_for_gw(dst_rtable(dst), skb, skip_cache);
-	if (!IS_ERR(neigh) && !*skip_cache)
+		neigh = ip_neigh_for_gw(dst_rtable(dst), skb, &skip_cache);
+	if (IS_ERR(neigh)) {
+		kfree_skb_reason(skb, SKB_DROP_REASON_NEIGH_CREATEFAIL);
+		return PTR_ERR(neigh);
+	}
+	if (!skip_cache)
 		chimney_flow_set_neigh(flow, neigh);
-	return neigh;
+	sock_confirm_neigh(skb, neigh);
+	return neigh_output(neigh, skb, skip_cache);
 }
 
 /* Counts and sends a packet that has its IP header. */
-static __always_inline int transmit_skb(struct chimney_flow *flow,
-					struct sk_buff *skb)
+static int transmit_skb(struct chimney_flow *flow,
+					struct sk_buff *skb,
+					struct dst_entry *dst)
 {
-	bool skip_cache = false;
+	struct chimney_dev_stats __percpu *stats = flow->cdev->stats;
+	const unsigned int len = skb->len;
 	struct neighbour *neigh;
 
 	skb->priority = flow->priority;
 	skb->mark = flow->mark;
-	skb->dev = flow->dst->dev;
-	skb_dst_set_noref(skb, flow->dst);
+	skb->dev = dst->dev;
+	skb_dst_set_noref(skb, dst);
 
 	flow->tx_packets++;
-	flow->tx_bytes += skb->len;
-	this_cpu_inc(flow->cdev->stats->tx_packets);
-	this_cpu_add(flow->cdev->stats->tx_bytes, skb->len);
-	chimney_ct_seen(&flow->ct, CHIMNEY_OUT, skb->len);
+	flow->tx_bytes += len;
+	this_cpu_inc(stats->tx_packets);
+	this_cpu_add(stats->tx_bytes, len);
+	chimney_ct_seen(&flow->ct, CHIMNEY_OUT, len);
 
 	neigh = READ_ONCE(flow->neigh);
-	if (unlikely(!neigh || neigh->dead)) {
-		neigh = next_hop(flow, skb, &skip_cache);
-		if (IS_ERR(neigh)) {
-			kfree_skb_reason(skb, SKB_DROP_REASON_NEIGH_CREATEFAIL);
-			return PTR_ERR(neigh);
-		}
-	}
+	if (unlikely(!neigh || neigh->dead))
+		return transmit_to_next_hop(flow, skb);
 	sock_confirm_neigh(skb, neigh);
-	return neigh_output(neigh, skb, skip_cache);
+	return neigh_output(neigh, skb, false);
 }
 
 /* The host path, and mostly for good.  Ends the RCU read side. */
@@ -247,10 +243,11 @@ static noinline int transmit_by_host(struct chimney_flow *flow, struct sock *sk,
 	return host_ops->queue_xmit(sk, skb, fl);
 }
 
-static __always_inline int transmit(struct chimney_flow *flow, struct sock *sk,
-				    struct sk_buff *skb, struct flowi *fl,
-				    const bool v6)
+static int transmit(struct sock *sk, struct sk_buff *skb, struct flowi *fl,
+		    const bool v6)
 {
+	struct chimney_flow *flow = chimney_flow_of(inet_csk(sk)->icsk_af_ops);
+	struct dst_entry *dst = __sk_dst_get(sk);
 	u32 reason;
 	int err;
 
@@ -258,37 +255,43 @@ static __always_inline int transmit(struct chimney_flow *flow, struct sock *sk,
 	/* uploaded by somebody else, then; he has told why */
 	if (unlikely(READ_ONCE(flow->state) != CHIMNEY_OFFLOADED))
 		return transmit_by_host(flow, sk, skb, fl, CHIMNEY_CLOSED);
-	reason = transmit_check(flow, sk, skb, v6);
+	reason = transmit_check(flow, sk, skb, dst, v6);
 	if (unlikely(reason))
 		return transmit_by_host(flow, sk, skb, fl, reason);
-	if (unlikely(v6 ? !transmit_ip6(flow, sk, skb, &fl->u.ip6) :
-			  !transmit_ip4(flow, sk, skb)))
+	if (unlikely(v6 ? !transmit_ip6(sk, skb, dst, &fl->u.ip6) :
+			  !transmit_ip4(sk, skb, dst)))
 		return transmit_by_host(flow, sk, skb, fl, CHIMNEY_THIS_PACKET);
-	err = transmit_skb(flow, skb);
+	err = transmit_skb(flow, skb, dst);
 	rcu_read_unlock();
 	return err;
-}
-
-static noinline int transmit6(struct chimney_flow *flow, struct sock *sk,
-			      struct sk_buff *skb, struct flowi *fl)
-{
-	return transmit(flow, sk, skb, fl, true);
 }
 
 /**
  * chimney_transmit() - queue_xmit of an offloaded flow's socket
  * @sk: the socket
- * @skb: a TCP segment without IP header, maybe GSO
+ * @skb: a TCP segment without IP header, maybe GSO, to be sent by IPv4
  * @fl: the socket's flow key, for the host path
  *
  * Context: socket locked, by a process or in a softirq.
  * Return: as ip_queue_xmit().
  */
-int chimney_transmit(struct sock *sk, struct sk_buff *skb, struct flowi *fl)
+__flatten int chimney_transmit(struct sock *sk, struct sk_buff *skb,
+			       struct flowi *fl)
 {
-	struct chimney_flow *flow = chimney_flow_of(inet_csk(sk)->icsk_af_ops);
+	return transmit(sk, skb, fl, false);
+}
 
-	if (flow->key.family == AF_INET6)
-		return transmit6(flow, sk, skb, fl);
-	return transmit(flow, sk, skb, fl, false);
+/**
+ * chimney_transmit6() - the same for IPv6
+ * @sk: the socket
+ * @skb: a TCP segment without IP header, maybe GSO
+ * @fl: the socket's flow key, for the host path
+ *
+ * Context: socket locked, by a process or in a softirq.
+ * Return: as inet6_csk_xmit().
+ */
+__flatten int chimney_transmit6(struct sock *sk, struct sk_buff *skb,
+				struct flowi *fl)
+{
+	return transmit(sk, skb, fl, true);
 }

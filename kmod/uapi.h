@@ -63,7 +63,6 @@ enum chimney_state {
 	X(ROUTE, "route", "its route is gone, local or leads elsewhere")       \
 	X(TUNNEL, "tunnel", "its route encapsulates (lightweight tunnel)")     \
 	X(VRF, "vrf", "its device belongs to a VRF")			       \
-	X(NEIGHBOUR, "neighbour", "its neighbour entry is gone")	       \
 	X(IPSEC, "ipsec", "an IPsec (xfrm) policy covers it")		       \
 	X(NAT, "nat", "NAT translates it")				       \
 	X(CAPTURE, "capture", "a capture socket can see its packets")	       \
@@ -167,7 +166,8 @@ struct chimney_packet {
 /**
  * struct chimney_event - a flow has changed its state
  * @flow: which
- * @from: enum chimney_state before
+ * @from: enum chimney_state before; the same as @to after an offer of a flow that
+ *	was offered already
  * @to: enum chimney_state now
  * @reason: enum chimney_reason, for uploads and refused offers
  * @ifindex: device

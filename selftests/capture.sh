@@ -107,6 +107,14 @@ one_device() {
 	holds $on $from both && untouched $off && talk_stop $off
 }
 
+# A capture in another namespace sees nothing of this one.
+elsewhere() {
+	local port=$((port_next++)) dir=apart
+	talk $port "${BUSY[@]}" -- $B4 && until_true both_offloaded $port || return
+	capture nsenter --net=/run/netns/$dir tcpdump -w FILE -i any && untouched $port && progress $port || return
+	untouched $port && capture_stop && progress $port && untouched $port && talk_stop $port
+}
+
 # alone COMMAND…: a case, of which nothing is left if it fails.
 alone() {
 	"$@" && return
@@ -116,7 +124,7 @@ alone() {
 
 port_next=27000
 ktap_print_header
-ktap_set_plan 11
+ktap_set_plan 12
 topology hub && second_pair && gate_load && listener || ktap_exit_fail_msg "topology"
 ktap_test_result "tcpdump on the device, while busy" alone during both $B4 "${tcpdump[@]}" -i eth0
 ktap_test_result "tcpdump on all devices, while busy, IPv6" alone during both $B6 "${tcpdump[@]}" -i any
@@ -131,4 +139,5 @@ which=in
 ktap_test_result "socket for IPv4 alone is there before the gate" alone before_gate "${sockets[@]}" type=ip dev=eth0
 ktap_test_result "the same, on all devices" alone before_gate "${sockets[@]}" type=ip
 ktap_test_result "a flow of another device is left alone" alone one_device
+ktap_test_result "a capture in another namespace" alone elsewhere
 ktap_finished

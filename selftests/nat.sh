@@ -142,7 +142,7 @@ picked_up() { # LPORT LOADED
 	talk "$1" "${BUSY[@]}" -- "$remote" || return
 	if [ "$2" = yes ]; then until_true both_offloaded "$1" || return; else judged "$1" || return; fi
 	kill -STOP "${talk_pid[$1]}"
-	until_true silent "$1" && rules_a || return
+	until_true acknowledged "$1" && rules_a || return
 	kill -CONT "${talk_pid[$1]}"
 	WAIT=5 until_true not connected "$1" || status=$?
 	kill -TERM "${talk_pid[$1]}" 2>/dev/null
@@ -150,12 +150,11 @@ picked_up() { # LPORT LOADED
 	no_rules
 	outcome=$status
 }
-silent() {
-	local from
-	from=$(segments "$1")
-	sleep 0.5
-	[ "$(segments "$1")" = "$from" ]
-}
+# Stopped, it sends nothing new, and nothing is on its way.
+acknowledged() { stopped "$1" && not unacked "$1" && quiet_b "$1"; }
+unacked() { a ss -Htni "sport = :$1" | grep -q unacked; }
+stopped() { grep -q "^State:.*T" "/proc/${talk_pid[$1]}/status"; }
+quiet_b() { [ "$(b ss -Htn "dport = :$1" | awk '{ print $2 + $3 }')" = 0 ]; }
 picked_up_alike() {
 	local without
 	chimneyctl -q gate unload && modprobe -r chimney || return

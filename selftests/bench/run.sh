@@ -18,10 +18,10 @@ CONTROL=12865 DATA=20001	# where netserver listens, where netperf's tests go
 
 # case           test         transactions, or bytes with a k
 tests='
-rr/none          TCP_RR       30000
-rr/ct            TCP_RR       30000
-rr/ct+100        TCP_RR       30000
-rr/ineligible    TCP_RR       30000
+rr/none          TCP_RR       60000
+rr/ct            TCP_RR       60000
+rr/ct+100        TCP_RR       60000
+rr/ineligible    TCP_RR       60000
 crr/ct           TCP_CRR      3000
 stream/tso       TCP_STREAM   262144k
 stream/notso     TCP_STREAM   65536k'
@@ -85,7 +85,6 @@ ineligible() {
 	until_true serving 7000 || return
 	nsenter --net=/run/netns/host-a "$DIR"/ineligible.py connect 198.51.100.2 &
 	pids+=($!)
-	sleep 2
 	if [ "$state" = chimney ]; then until_true idle_offloaded; fi
 }
 idle_offloaded() { [ "$(cat /sys/kernel/chimney/flows)" = 2 ]; }
@@ -163,7 +162,7 @@ all_measured() {
 		if [ -n "$case" ] && [[ $wanted = "  " || $wanted = *" $case "* ]]; then measure "$case" "$test" "$amount"; fi
 	done <<<"$tests"
 }
-again() { if [ "$wanted" = "  " ]; then measure rr/none TCP_RR 30000; fi; }
+again() { if [ "$wanted" = "  " ]; then measure rr/none TCP_RR 60000; fi; }
 
 [ "$(nproc)" = 1 ] || die "needs a guest with one CPU, see --icount of vm"
 [ ! -e /sys/module/chimney ] || die "the module is loaded already"
