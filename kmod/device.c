@@ -24,11 +24,14 @@ static DEFINE_HASHTABLE(chimney_devs, 8);
  * Drivers on which chimney is enabled unless the administrator says otherwise:
  * those that have a test.
  */
-static const char * const chimney_drivers[] = { "virtio_net", "veth" };
+static const char * const chimney_drivers[] = {
+	"virtio_net", "e1000e", "igb", "vmxnet3", "8139cp",
+	"veth", "vlan", "bond", "bridge", "macvlan",
+};
 
 static bool default_enable = true;
 module_param_named(enable, default_enable, bool, 0444);
-MODULE_PARM_DESC(enable, "initial value of /sys/class/net/DEV/chimney/enable on virtio_net and veth (default: Y)");
+MODULE_PARM_DESC(enable, "initial value of /sys/class/net/DEV/chimney/enable on the drivers that are tested (default: Y)");
 
 static bool chimney_dev_served(const struct net_device *dev)
 {

@@ -16,7 +16,7 @@ struct chimney_net;
  * @rx_bytes: likewise, IP header included
  * @offloads: flows installed
  * @uploads: flows uploaded
- * @fallbacks: packets of offloaded flows that took the host path
+ * @fallbacks: packets of its offloaded flows that took the host path
  */
 struct chimney_dev_stats {
 	u64 tx_packets;

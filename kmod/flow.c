@@ -2,9 +2,9 @@
 /*
  * The life of a flow.
  *
- *   InHost ──offer──> Offloading ──install──> Offloaded
- *      ^                  │ refused               │ upload: any surprise
- *      └──────────────────┴──── Uploading <───────┘
+ *   InHost --offer--> Offloading --install--> Offloaded
+ *      ^                  | refused               | upload: any surprise
+ *      '------------------+---- Uploading <-------'
  *                        finish
  *
  * offer    The gate has found both directions clean.  May come from any

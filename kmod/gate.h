@@ -8,6 +8,7 @@
 
 struct sk_buff;
 struct sock;
+struct sock_common;
 
 #define CHIMNEY_GATE_VERSION 1
 #define CHIMNEY_GATE_NAME_LEN 16
@@ -48,5 +49,11 @@ u64 chimney_gate_judge(struct sk_buff *skb, struct sock *sk,
 void chimney_gate_changed(const struct chimney_event *event);
 bool chimney_gate_stands(const struct chimney_tuple *flow);
 int chimney_gate_init(void);
+
+/* kfuncs for the gate's programs */
+int chimney_offer(struct sk_buff *skb, struct sock *sk,
+		  const struct chimney_packet *packet);
+int chimney_revoke(const struct chimney_selector *selector, u32 reason);
+int chimney_sock_info(struct sock_common *skc, struct chimney_sock_info *info);
 
 #endif /* CHIMNEY_GATE_H */

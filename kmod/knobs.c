@@ -151,6 +151,7 @@ static ssize_t mode_store(struct kobject *kobj, struct kobj_attribute *attr,
 	mutex_unlock(&chimney_mutex);
 	return len;
 }
+
 static struct kobj_attribute mode_attr = __ATTR_RW(mode);
 
 static ssize_t gate_show(struct kobject *kobj, struct kobj_attribute *attr,
@@ -158,6 +159,7 @@ static ssize_t gate_show(struct kobject *kobj, struct kobj_attribute *attr,
 {
 	return chimney_gate_show(buf);
 }
+
 static struct kobj_attribute gate_attr = __ATTR_RO(gate);
 
 static ssize_t flows_show(struct kobject *kobj, struct kobj_attribute *attr,
@@ -172,6 +174,7 @@ static ssize_t flows_show(struct kobject *kobj, struct kobj_attribute *attr,
 	rcu_read_unlock();
 	return sysfs_emit(buf, "%u\n", flows);
 }
+
 static struct kobj_attribute flows_attr = __ATTR_RO(flows);
 
 static const struct attribute *knob_attrs[] = {

@@ -16,6 +16,7 @@
 
 unsigned int chimney_net_id __read_mostly;
 LIST_HEAD(chimney_nets);
+/* chimney_nets, the table of devices, and which hooks are registered */
 DEFINE_MUTEX(chimney_mutex);
 
 static void chimney_net_hook(struct chimney_net *cnet, bool on)

@@ -37,7 +37,7 @@ struct chimney_net {
 	struct list_head node;
 	struct rhashtable table;
 	struct list_head flows;
-	spinlock_t lock;
+	spinlock_t lock; /* changes of @flows and @epoch */
 	atomic_t nr_flows;
 	atomic_t nr_offloaded;
 	atomic64_t epoch;

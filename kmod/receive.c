@@ -30,8 +30,7 @@
  * Finds the headers of a plain TCP packet and makes them linear; returns NULL
  * for any other.  Checks no more than it takes to look for the flow.
  */
-static const struct tcphdr *parse(struct sk_buff *skb,
-						  const bool v6)
+static const struct tcphdr *parse(struct sk_buff *skb, const bool v6)
 {
 	const struct tcphdr *th;
 
@@ -80,8 +79,7 @@ find_flow(struct chimney_net *cnet, const struct sk_buff *skb,
 }
 
 /* Length by the IP header, or 0 if that is not right. */
-static unsigned int packet_len(const struct sk_buff *skb,
-					       const bool v6)
+static unsigned int packet_len(const struct sk_buff *skb, const bool v6)
 {
 	unsigned int len, hlen;
 
@@ -155,8 +153,7 @@ static void count_ip6(struct net *net, const struct sk_buff *skb)
 }
 
 /* To TCP.  The packet and a reference to the socket are TCP's from here on. */
-static void deliver(struct sk_buff *skb, struct sock *sk,
-				    const bool v6)
+static void deliver(struct sk_buff *skb, struct sock *sk, const bool v6)
 {
 	struct net *net = dev_net(skb->dev);
 	unsigned int hlen;
@@ -213,7 +210,8 @@ receive(struct chimney_dev *cdev, struct sk_buff *skb, const bool v6)
 	if (unlikely(!th))
 		return NF_ACCEPT;
 	flow = find_flow(cdev->cnet, skb, th, v6);
-	if (unlikely(!flow))
+	/* of another device: one above this one, or the host path shall tell */
+	if (unlikely(!flow || flow->cdev != cdev))
 		return NF_ACCEPT;
 
 	reason = receive_check(flow, skb, th, v6);
@@ -221,10 +219,9 @@ receive(struct chimney_dev *cdev, struct sk_buff *skb, const bool v6)
 		chimney_flow_upload(flow, NULL, reason);
 		return receive_by_host(cdev, flow, reason);
 	}
-	/* a mark, route or socket given by tc, or not the device judged */
+	/* a mark, route or socket given by tc */
 	if (unlikely(READ_ONCE(flow->state) != CHIMNEY_OFFLOADED ||
-		     flow->cdev != cdev || skb->mark || skb_dst(skb) ||
-		     skb_sk_is_prefetched(skb) ||
+		     skb->mark || skb_dst(skb) || skb_sk_is_prefetched(skb) ||
 		     tcp_flag_word(th) & TCP_FLAG_SYN))
 		goto host;
 	len = packet_len(skb, v6);
@@ -263,8 +260,8 @@ host:
 	return receive_by_host(cdev, flow, CHIMNEY_NONE);
 }
 
-static noinline __flatten unsigned int receive6(struct chimney_dev *cdev,
-				      struct sk_buff *skb)
+static noinline __flatten unsigned int
+receive6(struct chimney_dev *cdev, struct sk_buff *skb)
 {
 	return receive(cdev, skb, true);
 }

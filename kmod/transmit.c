@@ -40,10 +40,9 @@ static bool cgroup_sees_egress(struct sock *sk)
  * May the packet take the path along @dst, the socket's route?  CHIMNEY_NONE:
  * yes.  CHIMNEY_THIS_PACKET: not this one.  Else: upload the flow.
  */
-static u32 transmit_check(struct chimney_flow *flow,
-					  struct sock *sk,
-					  const struct sk_buff *skb,
-					  struct dst_entry *dst, const bool v6)
+static u32 transmit_check(struct chimney_flow *flow, struct sock *sk,
+			  const struct sk_buff *skb, struct dst_entry *dst,
+			  const bool v6)
 {
 	u8 tos = v6 ? inet6_sk(sk)->tclass : READ_ONCE(inet_sk(sk)->tos);
 
@@ -76,10 +75,8 @@ static u32 transmit_check(struct chimney_flow *flow,
  * cuts its segments for the path MTU that it knows; only what exceeds that,
  * since the MTU has changed under it, is a question for the route.
  */
-static bool exceeds_mtu(const struct sock *sk,
-					const struct sk_buff *skb,
-					const struct dst_entry *dst,
-					unsigned int hlen)
+static bool exceeds_mtu(const struct sock *sk, const struct sk_buff *skb,
+			const struct dst_entry *dst, unsigned int hlen)
 {
 	unsigned int len = skb->len;
 
@@ -90,7 +87,7 @@ static bool exceeds_mtu(const struct sock *sk,
 }
 
 static bool transmit_ip4(struct sock *sk, struct sk_buff *skb,
-					 struct dst_entry *dst)
+			 struct dst_entry *dst)
 {
 	struct inet_sock *inet = inet_sk(sk);
 	struct net *net = sock_net(sk);
@@ -139,8 +136,7 @@ static bool autoflowlabel(const struct net *net, const struct sock *sk)
 }
 
 static bool transmit_ip6(struct sock *sk, struct sk_buff *skb,
-					 struct dst_entry *dst,
-					 struct flowi6 *fl6)
+			 struct dst_entry *dst, struct flowi6 *fl6)
 {
 	struct ipv6_pinfo *np = inet6_sk(sk);
 	struct inet6_dev *idev = ip6_dst_idev(dst);
@@ -200,9 +196,8 @@ static noinline int transmit_to_next_hop(struct chimney_flow *flow,
 }
 
 /* Counts and sends a packet that has its IP header. */
-static int transmit_skb(struct chimney_flow *flow,
-					struct sk_buff *skb,
-					struct dst_entry *dst)
+static int transmit_skb(struct chimney_flow *flow, struct sk_buff *skb,
+			struct dst_entry *dst)
 {
 	struct chimney_dev_stats __percpu *stats = flow->cdev->stats;
 	const unsigned int len = skb->len;
@@ -226,10 +221,12 @@ static int transmit_skb(struct chimney_flow *flow,
 	return neigh_output(neigh, skb, false);
 }
 
-/* The host path, and mostly for good.  Ends the RCU read side. */
-static noinline int transmit_by_host(struct chimney_flow *flow, struct sock *sk,
-				     struct sk_buff *skb, struct flowi *fl,
-				     u32 reason)
+/*
+ * A packet takes the host path, and mostly the flow with it.  Returns the
+ * socket's own operations, since the flow may be gone with the RCU read side.
+ */
+static noinline const struct inet_connection_sock_af_ops *
+transmit_by_host(struct chimney_flow *flow, struct sock *sk, u32 reason)
 {
 	const struct inet_connection_sock_af_ops *host_ops = flow->host_ops;
 
@@ -239,8 +236,7 @@ static noinline int transmit_by_host(struct chimney_flow *flow, struct sock *sk,
 		chimney_flow_upload(flow, sk, reason);
 		chimney_flow_finish(flow, sk);
 	}
-	rcu_read_unlock();
-	return host_ops->queue_xmit(sk, skb, fl);
+	return host_ops;
 }
 
 static int transmit(struct sock *sk, struct sk_buff *skb, struct flowi *fl,
@@ -248,22 +244,30 @@ static int transmit(struct sock *sk, struct sk_buff *skb, struct flowi *fl,
 {
 	struct chimney_flow *flow = chimney_flow_of(inet_csk(sk)->icsk_af_ops);
 	struct dst_entry *dst = __sk_dst_get(sk);
+	const struct inet_connection_sock_af_ops *host_ops;
 	u32 reason;
 	int err;
 
 	rcu_read_lock();
 	/* uploaded by somebody else, then; he has told why */
+	reason = CHIMNEY_CLOSED;
 	if (unlikely(READ_ONCE(flow->state) != CHIMNEY_OFFLOADED))
-		return transmit_by_host(flow, sk, skb, fl, CHIMNEY_CLOSED);
+		goto host;
 	reason = transmit_check(flow, sk, skb, dst, v6);
 	if (unlikely(reason))
-		return transmit_by_host(flow, sk, skb, fl, reason);
+		goto host;
+	reason = CHIMNEY_THIS_PACKET;
 	if (unlikely(v6 ? !transmit_ip6(sk, skb, dst, &fl->u.ip6) :
 			  !transmit_ip4(sk, skb, dst)))
-		return transmit_by_host(flow, sk, skb, fl, CHIMNEY_THIS_PACKET);
+		goto host;
 	err = transmit_skb(flow, skb, dst);
 	rcu_read_unlock();
 	return err;
+
+host:
+	host_ops = transmit_by_host(flow, sk, reason);
+	rcu_read_unlock();
+	return host_ops->queue_xmit(sk, skb, fl);
 }
 
 /**

@@ -5,7 +5,8 @@
 #     netns host-a                               netns host-b
 #     [eth0 192.0.2.1  2001:db8::1] ------ [eth0 192.0.2.2  2001:db8::2]
 #
-# The wire is a pair of virtio NICs on one QEMU hub (topology hub) or a veth pair (topology veth).
+# The wire is a pair of virtio NICs on one QEMU hub (topology hub), one of other NICs likewise (topology e1000e, igb,
+# vmxnet3, rtl8139), or a veth pair (topology veth).
 # A test sources this file, calls `topology` and `gate_load`, and ends with ktap_finished; cleanup is automatic.
 
 DIR=$(dirname "$(readlink -f "$0")")
@@ -42,21 +43,28 @@ until_true() {
 
 not() { ! "$@"; }
 
-nic() { # the device with MAC address 52:54:00:c1:00:$1
-	ip -br link | awk -v mac="52:54:00:c1:00:$1" '$3 == mac { print $1 }'
+nic() { # MODEL 1|2: the device that vm has given this MAC address
+	local mac
+	case $1 in
+	hub) mac=c1 ;; e1000e) mac=c2 ;; igb) mac=c3 ;; vmxnet3) mac=c4 ;; rtl8139) mac=c5 ;;
+	esac
+	ip -br link | awk -v mac="52:54:00:$mac:00:0$2" '$3 == mac { print $1 }'
 }
+has_nics() { [ -n "$(nic "$1" 1)" ] && [ -n "$(nic "$1" 2)" ]; }
 
-# topology hub|veth: makes the two hosts.
+# topology hub|e1000e|igb|vmxnet3|rtl8139|veth: makes the two hosts.
 topology() {
 	ip netns add host-a && ip netns add host-b || return
 	case $1 in
-	hub)
-		ip link set "$(nic 01)" netns host-a name eth0 &&
-			ip link set "$(nic 02)" netns host-b name eth0 || return ;;
 	veth)
 		# the first netns may have an eth0 of its own
 		ip link add veth-a netns host-a type veth peer name veth-b netns host-b &&
 			ip -n host-a link set veth-a name eth0 && ip -n host-b link set veth-b name eth0 || return ;;
+	*)
+		# those of the last topology come back when its namespaces have gone
+		until_true has_nics "$1" &&
+			ip link set "$(nic "$1" 1)" netns host-a name eth0 &&
+			ip link set "$(nic "$1" 2)" netns host-b name eth0 || return ;;
 	esac
 	ip -n host-a link set lo up && ip -n host-b link set lo up
 	ip -n host-a addr add $A4/24 dev eth0 && ip -n host-b addr add $B4/24 dev eth0
@@ -140,5 +148,32 @@ progress() {
 	until_true moved_on "$1" "$from"
 }
 moved_on() { (($(segments "$1") > $2 + ${3:-20})); }
+
+# dev_total COUNTERS: their sum over what host-a has sent and received by the path so far.
+dev_total() {
+	local counter sum=0
+	for counter; do sum=$((sum + $(dev_a "$counter"))); done
+	echo $sum
+}
+
+# takes_path ADDRESS MESSAGE TOTAL [OPTION]: a conversation of host-a of which at least 99 per cent of TOTAL bytes, once
+# offloaded, take the path: for messages counted in packets, for bulk, where GSO and GRO make one packet of many
+# segments, in bytes. Local ports come from $port_next.
+takes_path() {
+	local address=$1 message=$2 total=$3 port=$((port_next++)) packets bytes segs
+	shift 3
+	packets=$(dev_total tx_packets rx_packets) bytes=$(dev_total tx_bytes rx_bytes)
+	talk $port -s "$message" -n "$total" "$@" -- "$address" && talk_wait $port || return
+	packets=$(($(dev_total tx_packets rx_packets) - packets))
+	bytes=$(($(dev_total tx_bytes rx_bytes) - bytes))
+	segs=$(awk -F'[, ]+' '/^talk:/ { print $7 + $10 }' "$talk_out.$port")
+	say "$packets packets with $bytes bytes by the path, of $segs segments with $((total * 2)) bytes payload"
+	if [ "$message" != 0 ]; then
+		# the first segments, the closing ones, and one judged in each direction after that
+		((packets >= (segs - 60) * 99 / 100 && segs > 1000))
+	else
+		((bytes >= (total * 2 - 600000) * 99 / 100))
+	fi
+}
 
 # Every test wants to know that nothing went wrong in the kernel's eyes; the harness reads the log for that.

@@ -5,32 +5,6 @@
 
 source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
-# dev_total COUNTERS: their sum over what host-a has sent and received by the path so far.
-dev_total() {
-	local counter sum=0
-	for counter; do sum=$((sum + $(dev_a "$counter"))); done
-	echo $sum
-}
-
-# takes_path ADDRESS MESSAGE TOTAL [OPTION]: at least 99 per cent of TOTAL bytes, once offloaded, take the path: for
-# messages counted in packets, for bulk, where GSO and GRO make one packet of many segments, in bytes.
-takes_path() {
-	local address=$1 message=$2 total=$3 port=$((port_next++)) packets bytes segs
-	shift 3
-	packets=$(dev_total tx_packets rx_packets) bytes=$(dev_total tx_bytes rx_bytes)
-	talk $port -s "$message" -n "$total" "$@" -- "$address" && talk_wait $port || return
-	packets=$(($(dev_total tx_packets rx_packets) - packets))
-	bytes=$(($(dev_total tx_bytes rx_bytes) - bytes))
-	segs=$(awk -F'[, ]+' '/^talk:/ { print $7 + $10 }' "$talk_out.$port")
-	say "$packets packets with $bytes bytes by the path, of $segs segments with $((total * 2)) bytes payload"
-	if [ "$message" != 0 ]; then
-		# the first segments, the closing ones, and one judged in each direction after that
-		((packets >= (segs - 60) * 99 / 100 && segs > 1000))
-	else
-		((bytes >= (total * 2 - 600000) * 99 / 100))
-	fi
-}
-
 counters_agree() {
 	(($(dev_a tx_packets) > 0 && $(dev_a rx_packets) > 0 && $(dev_a offloads) > 0 && $(dev_b offloads) > 0))
 }

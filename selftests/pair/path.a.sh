@@ -24,7 +24,7 @@ talk_here() { # LPORT ARGS
 peer_took_path() { (($(cat /sys/class/net/"$dev"/chimney/rx_packets) > 200)) && until_true test -s /out/peer; }
 
 before=0
-dev=$(nic 01)
+dev=$(nic hub 1)
 ktap_print_header
 ktap_set_plan 5
 rm -f /out/done /out/peer

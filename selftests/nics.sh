@@ -1,0 +1,51 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Other NICs than virtio-net: flows take the path on each, whatever it can do by itself (checksums, TSO, scatter/gather)
+# and whatever its MTU is. Topologies e1000e, igb, vmxnet3 and rtl8139 of lib.sh.
+
+source "$(dirname "$(readlink -f "$0")")"/lib.sh
+
+mtu() { # BYTES COMMAND...: with this MTU on both ends
+	local bytes=$1 status
+	shift
+	ip -n host-a link set eth0 mtu "$bytes" && ip -n host-b link set eth0 mtu "$bytes" && reachable || return
+	"$@"
+	status=$?
+	ip -n host-a link set eth0 mtu 1500
+	ip -n host-b link set eth0 mtu 1500
+	reachable && return $status
+}
+reachable() { until_true a ping -q -c 1 -W 1 $B4 >/dev/null && until_true a ping -q -c 1 -W 1 $B6 >/dev/null; }
+
+bare() { # COMMAND...: with all that the NIC does for TCP switched off
+	local host
+	for host in host-a host-b; do
+		nsenter --net=/run/netns/$host ethtool -K eth0 tx off rx off tso off gso off gro off sg off >/dev/null 2>&1
+	done
+	reachable && "$@"
+}
+
+# model: what the module finds the driver to be called is what lib.sh calls the NIC, but for one.
+declare -A driver=([e1000e]=e1000e [igb]=igb [vmxnet3]=vmxnet3 [rtl8139]=8139cp)
+on_by_default() { [ "$(dev_a enable)$(dev_b enable)" = 11 ]; }
+is_driven_by() { a ethtool -i eth0 | grep -qx "driver: $1"; }
+
+port_next=29000
+models="e1000e igb vmxnet3 rtl8139"
+ktap_print_header
+ktap_set_plan $(($(wc -w <<<"$models") * 6))
+for model in $models; do
+	modprobe "${driver[$model]}" && topology "$model" && gate_load && listener ||
+		ktap_exit_fail_msg "topology $model"
+	ktap_test_result "$model: on by default" eval "is_driven_by ${driver[$model]} && on_by_default"
+	ktap_test_result "$model: IPv4, small messages" takes_path $B4 1 1000
+	ktap_test_result "$model: IPv6, bulk" takes_path $B6 0 4000000
+	ktap_test_result "$model: MTU 1280, IPv6, bulk" mtu 1280 takes_path $B6 0 3000000
+	# the 8139 has no jumbo frames
+	if [ "$model" = rtl8139 ]; then jumbo=1500; else jumbo=9000; fi
+	ktap_test_result "$model: MTU $jumbo, IPv4, bulk" mtu $jumbo takes_path $B4 0 4000000
+	ktap_test_result "$model: without offloads of its own, IPv4, bulk" bare takes_path $B4 0 4000000
+	lib_cleanup
+	until_true not test -e /run/netns/host-a
+done
+ktap_finished

@@ -1,0 +1,73 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Virtual devices: a host's own flows are offloaded on VLAN, QinQ, bridge and macvlan devices; those of the containers
+# behind its bridge are forwarded, and none of the host's business.
+#
+#     netns host-a                                              netns host-b
+#     [up0 203.0.113.1  2001:db8:1::1]                [up0 203.0.113.2  2001:db8:1::2]
+#       '-- eth0 ------------------------ veth ------------------------ eth0 --'
+#       '-- port1 (bridge only) -- [eth0 203.0.113.3] netns guest
+
+source "$(dirname "$(readlink -f "$0")")"/lib.sh
+
+upper() { # HOST KIND: up0 on eth0
+	case $2 in
+	vlan) ip -n "$1" link add up0 link eth0 type vlan id 100 ;;
+	qinq) ip -n "$1" link add mid0 link eth0 type vlan id 200 proto 802.1ad &&
+		ip -n "$1" link set mid0 up && ip -n "$1" link add up0 link mid0 type vlan id 100 ;;
+	bridge) ip -n "$1" link add up0 type bridge forward_delay 0 && ip -n "$1" link set eth0 master up0 ;;
+	macvlan) ip -n "$1" link add up0 link eth0 type macvlan mode bridge ;;
+	esac
+}
+
+stack() { # KIND: the two hosts talk by up0 from here on
+	A4=192.0.2.1 B4=192.0.2.2 A6=2001:db8::1 B6=2001:db8::2
+	topology veth && upper host-a "$1" && upper host-b "$1" || return
+	A4=203.0.113.1 B4=203.0.113.2 A6=2001:db8:1::1 B6=2001:db8:1::2
+	ip -n host-a addr add $A4/24 dev up0 && ip -n host-b addr add $B4/24 dev up0 &&
+		ip -n host-a addr add $A6/64 dev up0 nodad && ip -n host-b addr add $B6/64 dev up0 nodad &&
+		ip -n host-a link set up0 up && ip -n host-b link set up0 up || return
+	until_true a ping -q -c 1 -W 1 $B4 >/dev/null && until_true a ping -q -c 1 -W 1 $B6 >/dev/null
+}
+
+offloaded_on_up0() { # ADDRESS
+	local port=$((port_next++))
+	talk $port -s 10000 -i 2 -- "$1" && until_true both_offloaded $port || return
+	[ "$(flow $port | jq -r .dev)" = up0 ] && progress $port && talk_stop $port
+}
+
+# What is below goes down and comes back while a flow is busy above.
+below_down_and_up() {
+	local port=$((port_next++))
+	talk $port -s 10000 -i 2 -- $B4 && until_true both_offloaded $port && ip -n host-a link set eth0 down || return
+	until_true without_carrier && ip -n host-a link set eth0 up && progress $port &&
+		until_true both_offloaded $port && talk_stop $port
+}
+without_carrier() { ip -n host-a link show dev up0 | grep -qE 'NO-CARRIER|LOWERLAYERDOWN'; }
+
+# A container behind the bridge: its flows pass the host by its bridge alone, while the host's own are offloaded.
+guest() {
+	local own=$((port_next++)) theirs=$((port_next++))
+	ip netns add guest && ip link add port1 netns host-a type veth peer name eth0 netns guest &&
+		ip -n host-a link set port1 master up0 && ip -n host-a link set port1 up &&
+		ip -n guest addr add 203.0.113.3/24 dev eth0 && ip -n guest link set eth0 up || return
+	until_true nsenter --net=/run/netns/guest ping -q -c 1 -W 1 $B4 >/dev/null || return
+	talk $own -s 10000 -i 2 -- $B4 && until_true both_offloaded $own || return
+	nsenter --net=/run/netns/guest "$DIR"/talk -p $theirs -s 2000 -n 600000 send $B4 $PORT | sed 's/^/# guest: /'
+	((PIPESTATUS[0] == 0)) && [ -z "$(flow $theirs)" ] && offloaded $own && talk_stop $own
+}
+
+port_next=31000
+kinds="vlan qinq bridge macvlan"
+ktap_print_header
+ktap_set_plan $(($(wc -w <<<"$kinds") * 3 + 1))
+for kind in $kinds; do
+	stack "$kind" && gate_load && listener || ktap_exit_fail_msg "$kind"
+	ktap_test_result "$kind: IPv4" offloaded_on_up0 $B4
+	ktap_test_result "$kind: IPv6" offloaded_on_up0 $B6
+	ktap_test_result "$kind: the device below goes down and up" below_down_and_up
+	[ "$kind" != bridge ] || ktap_test_result "a container behind the bridge" guest
+	lib_cleanup
+	ip netns del guest 2>/dev/null
+done
+ktap_finished
