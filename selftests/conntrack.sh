@@ -33,7 +33,8 @@ entry_is() { entry "$1" | grep -q "$2"; }
 
 established() { entry "$1" | grep ESTABLISHED | grep -q ASSURED; }
 
-# Thirty seconds of traffic with a time-out of five, and the entry is still the same one.
+# Thirty seconds of traffic with a time-out of five: the entry is still the same one, and the flow has never had to go
+# back to the host for it.
 kept_alive() {
 	local id
 	a sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_established=5
@@ -42,7 +43,7 @@ kept_alive() {
 	for ((t = SECONDS + 30; SECONDS < t; )); do
 		established 25000 && [ "$(entry 25000 -o id | grep -o 'id=[0-9]*')" = "$id" ] || return
 	done
-	offloaded 25000 && talk_stop 25000
+	flow 25000 | jq -e '.state == "offloaded" and .offloads == 1 and .uploaded == null' >/dev/null && talk_stop 25000
 }
 
 # Idle, it is back in the host when the time-out strikes, as if it had never left.

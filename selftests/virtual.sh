@@ -43,7 +43,7 @@ below_down_and_up() {
 	until_true without_carrier && ip -n host-a link set eth0 up && progress $port &&
 		until_true both_offloaded $port && talk_stop $port
 }
-without_carrier() { ip -n host-a link show dev up0 | grep -qE 'NO-CARRIER|LOWERLAYERDOWN'; }
+without_carrier() { ip -n host-a link show dev up0 | grep -qE 'NO-CARRIER|LOWERLAYERDOWN|M-DOWN'; }
 
 # A container behind the bridge: its flows pass the host by its bridge alone, while the host's own are offloaded.
 guest() {

@@ -1,0 +1,162 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Routes, neighbours, MTUs, addresses, links, NIC features and qdiscs change while a flow is busy: no byte is lost, nothing
+# is sent to the old place after the change, and the flow is offloaded again.
+#
+#     netns host-a                     netns router                     netns host-b
+#     [eth0 192.0.2.1   ] ---------- [a0 192.0.2.254   b0 203.0.113.254] ---------- [eth0 203.0.113.2 ]
+#     [eth1 198.51.100.1] ---------- [a1 198.51.100.254]                             2001:db8:2::2
+#      2001:db8:{0,1}::1              2001:db8:{0,1,2}::fe
+
+source "$(dirname "$(readlink -f "$0")")"/lib.sh
+
+A4=192.0.2.1 B4=203.0.113.2 A6=2001:db8::1 B6=2001:db8:2::2
+tmp=$(mktemp)
+trap 'lib_cleanup; ip netns del router 2>/dev/null; rm -f "$tmp"' EXIT
+
+r() { nsenter --net=/run/netns/router "$@"; }
+
+cable() { # NETNS DEV NETNS DEV
+	ip link add cable-a netns "$1" type veth peer name cable-b netns "$3" &&
+		ip -n "$1" link set cable-a name "$2" up && ip -n "$3" link set cable-b name "$4" up
+}
+address() { ip -n "$1" addr add "$3" dev "$2" && ip -n "$1" addr add "$4" dev "$2" nodad; } # NETNS DEV IPv4 IPv6
+
+routed() {
+	local n
+	for n in host-a router host-b; do ip netns add $n && ip -n $n link set lo up || return; done
+	r sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+	cable host-a eth0 router a0 && cable host-a eth1 router a1 && cable router b0 host-b eth0 &&
+		address host-a eth0 192.0.2.1/24 2001:db8::1/64 && address router a0 192.0.2.254/24 2001:db8::fe/64 &&
+		address host-a eth1 198.51.100.1/24 2001:db8:1::1/64 &&
+		address router a1 198.51.100.254/24 2001:db8:1::fe/64 &&
+		address router b0 203.0.113.254/24 2001:db8:2::fe/64 && address host-b eth0 $B4/24 $B6/64 || return
+	# what answers may come by either device
+	a sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0 net.ipv4.conf.eth1.rp_filter=0
+	via 0 && ip -n host-b route add default via 203.0.113.254 && ip -n host-b -6 route add default via 2001:db8:2::fe ||
+		return
+	until_true a ping -q -c 1 -W 1 $B4 >/dev/null && until_true a ping -q -c 1 -W 1 $B6 >/dev/null
+}
+via() { # 0|1: host-a's route to host-b is by eth0 or eth1
+	local net=192.0.2.254 net6=2001:db8::fe
+	[ "$1" = 0 ] || net=198.51.100.254 net6=2001:db8:1::fe
+	ip -n host-a route replace 203.0.113.0/24 via $net dev "eth$1" src 192.0.2.1 &&
+		ip -n host-a -6 route replace 2001:db8:2::/64 via $net6 dev "eth$1" src 2001:db8::1
+}
+
+# Of two flows, one for each family: …
+each() { "$@" $v4 && "$@" $v6; }
+v4=32000 v6=32500
+start() {
+	v4=$((v4 + 1)) v6=$((v6 + 1))
+	talk $v4 -s 20000 -i 5 -- $B4 && talk $v6 -s 20000 -i 5 -- $B6 && each again
+}
+again() { until_true offloaded "$1"; }
+goes_on() { each progress && each again; }
+stop() { each talk_stop; }
+on() { [ "$(flow "$2" | jq -r .dev)" = "$1" ]; }
+
+# Segments of TCP that a device of host-a has sent, counted on its egress.
+count() { # DEV
+	a nft "add table netdev count; add chain netdev count $1 { type filter hook egress device $1 priority 0; }
+		add counter netdev count $1; add rule netdev count $1 meta l4proto tcp counter name $1"
+}
+sent() { a nft -j list counter netdev count "$1" | jq '.nftables[1].counter.packets'; }
+
+# From the moment that the command returns, nothing leaves by the old device. A segment that was on its way through the
+# stack then may still be counted: the count is taken twice, and the wire between host-a's two ends is asked.
+route_replaced() {
+	local before
+	start && each on eth0 && via 1 || return
+	settle
+	before=$(sent eth0)
+	goes_on && each on eth1 && [ "$(sent eth0)" = "$before" ] || return
+	via 0
+	settle
+	before=$(sent eth1)
+	goes_on && each on eth0 && [ "$(sent eth1)" = "$before" ] && stop
+}
+settle() { a ping -q -c 1 -W 5 192.0.2.254 >/dev/null; }
+
+multipath() {
+	start && ip -n host-a route replace 203.0.113.0/24 src 192.0.2.1 nexthop via 192.0.2.254 dev eth0 \
+		nexthop via 198.51.100.254 dev eth1 || return
+	goes_on && via 0 && goes_on && stop
+}
+
+# The gateway is another machine from now on, or the same with another NIC.
+gateway_mac() {
+	start && ip -n router link set a0 address 02:00:00:00:00:99 &&
+		ip -n host-a neigh replace 192.0.2.254 lladdr 02:00:00:00:00:99 dev eth0 nud reachable &&
+		ip -n host-a neigh replace 2001:db8::fe lladdr 02:00:00:00:00:99 dev eth0 nud reachable || return
+	goes_on && stop
+}
+gateway_announces() {
+	r sysctl -qw net.ipv4.conf.a0.arp_notify=1 net.ipv6.conf.a0.ndisc_notify=1
+	start && ip -n router link set a0 address 02:00:00:00:00:98 && goes_on && stop
+}
+
+# Somewhere on the way the MTU is lower now: full segments are too big, the router says so.
+path_mtu() {
+	v4=$((v4 + 1)) v6=$((v6 + 1))
+	talk $v4 -s 0 -- $B4 && talk $v6 -s 0 -- $B6 && each again || return
+	ip -n router link set b0 mtu 1300 && ip -n host-b link set eth0 mtu 1300 && goes_on && each has_pmtu 1300 && stop
+	local status=$?
+	ip -n router link set b0 mtu 1500
+	ip -n host-b link set eth0 mtu 1500
+	return $status
+}
+has_pmtu() { a ss -Htni "sport = :$2" | grep -q "pmtu:$1"; }
+
+device_mtu() {
+	start && ip -n host-a link set eth0 mtu 1280 && goes_on && ip -n host-a link set eth0 mtu 1500 && goes_on && stop
+}
+
+# Without its address a host neither sends nor receives by it; with it, the connection goes on.
+address_removed() {
+	local before status
+	start && ip -n host-a addr del 192.0.2.1/24 dev eth0 || return
+	before=$(received)
+	until_true silent $v4 && [ "$(received)" = "$before" ] && progress $v6
+	status=$?
+	ip -n host-a addr add 192.0.2.1/24 dev eth0 && via 0 && goes_on && stop && return $status
+}
+received() { a ss -Htni "sport = :$v4" | grep -o 'bytes_received:[0-9]*'; }
+# Nothing has come for a second.
+silent() { (($(a ss -Htni "sport = :$1" | grep -o 'lastrcv:[0-9]*' | cut -d: -f2) > 1000)); }
+
+link_down_up() {
+	start && ip -n host-a link set eth0 down && not offloaded $v4 && not offloaded $v6 || return
+	ip -n host-a link set eth0 up
+	ip -n host-a addr add 2001:db8::1/64 dev eth0 nodad 2>/dev/null
+	until_true via 0 && goes_on && stop
+}
+
+features() {
+	local feature
+	start || return
+	for feature in tso gso gro tx rx sg; do
+		a ethtool -K eth0 $feature off >/dev/null && each progress || return
+	done
+	for feature in sg rx tx gro gso tso; do
+		a ethtool -K eth0 $feature on >/dev/null && each progress || return
+	done
+	goes_on && stop
+}
+
+qdiscs() {
+	local qdisc
+	start || return
+	for qdisc in "htb default 1" "tbf rate 200mbit burst 64k latency 50ms" "netem delay 1ms" fq fq_codel pfifo noqueue; do
+		# shellcheck disable=SC2086 # words
+		a tc qdisc replace dev eth0 root $qdisc && each progress || { say "qdisc $qdisc"; return 1; }
+	done
+	goes_on && stop
+}
+
+ktap_print_header
+tests="route_replaced multipath gateway_mac gateway_announces path_mtu device_mtu address_removed link_down_up features qdiscs"
+ktap_set_plan "$(wc -w <<<"$tests")"
+routed && count eth0 && count eth1 && gate_load && listener || ktap_exit_fail_msg "topology"
+for t in $tests; do ktap_test_result "${t//_/ }" "$t"; done
+ktap_finished
