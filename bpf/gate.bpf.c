@@ -20,6 +20,7 @@ struct {
 
 #include "capture.h"
 #include "conntrack.h"
+#include "each_packet.h"
 #include "ipsec.h"
 #include "rewritten.h"
 #include "rules.h"
@@ -57,9 +58,6 @@ verdict_of(const struct chimney_tuple *key, u8 dir)
 	return bpf_map_lookup_elem(&flows, key);
 }
 
-/* the compiler is to keep the order */
-#define NOW(x) (*(volatile typeof(x) *)&(x))
-
 static __always_inline void verdict_set(struct chimney_verdict *verdict,
 					const int dir, u64 epoch, u64 reasons)
 {
@@ -88,12 +86,16 @@ u64 BPF_PROG(judge, struct sk_buff *skb, struct sock *sk,
 		return reasons;
 	/* who sees an epoch here sees the reasons found in it, or worse */
 	if (dir == CHIMNEY_OUT) {
+		reasons |= each_packet_judge(verdict, CHIMNEY_OUT, epoch);
 		name_reasons(verdict->out, reasons);
 		verdict_set(verdict, CHIMNEY_OUT, epoch, reasons);
 		if (!reasons && NOW(verdict->epoch[CHIMNEY_IN]) == epoch &&
-		    !NOW(verdict->reasons[CHIMNEY_IN]))
+		    !NOW(verdict->reasons[CHIMNEY_IN]) &&
+		    /* it may have been judged without its first stamp */
+		    !each_packet_judge(verdict, CHIMNEY_IN, epoch))
 			chimney_offer(skb, sk, packet);
 	} else {
+		reasons |= each_packet_judge(verdict, CHIMNEY_IN, epoch);
 		name_reasons(verdict->in, reasons);
 		verdict_set(verdict, CHIMNEY_IN, epoch, reasons);
 	}

@@ -23,6 +23,9 @@
 #define ETH_P_IP		0x0800
 #define ETH_P_IPV6		0x86dd
 
+/* the compiler is to keep the order */
+#define NOW(x) (*(volatile typeof(x) *)&(x))
+
 /* kmod/gate.c */
 int chimney_offer(struct sk_buff *skb, struct sock *sk,
 		  const struct chimney_packet *packet) __ksym;

@@ -71,6 +71,10 @@ enum chimney_state {
 	  "conntrack does not hold it as a plain established connection")      \
 	X(REWRITTEN, "rewritten",					       \
 	  "a rule rewrites or marks its packets")			       \
+	X(EACH_PACKET, "each-packet",					       \
+	  "a rule has to see each of its packets (limit, quota, log, queue ...)") \
+	X(UNKNOWN_RULES, "unknown-rules",				       \
+	  "a kind of rule that the gate cannot watch was loaded (see gate status)") \
 	X(CGROUP_BPF, "cgroup-bpf", "a BPF program on its cgroup sees egress") \
 	X(RULES, "rules", "the firewall's rules changed")		       \
 	X(SOCKET, "socket", "the socket's mark, TOS or priority changed")      \
@@ -254,6 +258,9 @@ struct chimney_sock_info {
  * @reasons: all of them, as masks by enum chimney_dir
  * @epoch: policy epoch in which each direction was judged, 0 for never
  * @judged_ns: when each direction was last judged (CLOCK_MONOTONIC)
+ * @each_ns: when a rule last looked at one of its packets for itself, by
+ *	enum chimney_dir
+ * @each_epoch: policy epoch in which the direction had been judged then
  * @offloads: how often it was offloaded
  * @tx_packets: by the path, over all times it was offloaded and is no more
  * @tx_bytes: likewise, IP header included
@@ -268,6 +275,8 @@ struct chimney_verdict {
 	__u64 reasons[2];
 	__u64 epoch[2];
 	__u64 judged_ns[2];
+	__u64 each_ns[2];
+	__u64 each_epoch[2];
 	__u64 offloads;
 	__u64 tx_packets;
 	__u64 tx_bytes;

@@ -66,10 +66,29 @@ table_full() {
 	return $status
 }
 
+# A module brings rules that the gate could not watch, because it was not there: nothing is offloaded until the gate is
+# loaded again, which then finds it.
+unknown_rules() {
+	local port=$((++port_next)) conf=/run/modprobe.d/no-quota.conf
+	chimneyctl -q gate unload
+	modprobe -r nft_quota && mkdir -p /run/modprobe.d && echo "install nft_quota /bin/false" >$conf || return
+	chimneyctl gate load
+	rm $conf
+	talk $port -s 0 -- $B4 && until_true both_offloaded $port && watching nft_quota_eval missing || return
+	modprobe nft_quota && in_host $port && uploaded_for $port unknown-rules || return
+	progress $port && in_host $port && has_reason $port unknown-rules && watching nft_quota unknown || return
+	gate_reload
+	watching nft_quota_eval attached && until_true both_offloaded $port && talk_stop $port
+}
+watching() {
+	chimneyctl -j gate status |
+		jq -e --arg f "$1" --arg s "$2" '.triggers[] | select(.watches == $f) | .state == $s' >/dev/null
+}
+
 port_next=21000
 steps="open load pin links scan"
 ktap_print_header
-ktap_set_plan $((5 + $(wc -w <<<"$steps")))
+ktap_set_plan $((6 + $(wc -w <<<"$steps")))
 topology veth && modprobe chimney && listener || ktap_exit_fail_msg "topology"
 ktap_test_result "no gate" stays_in_host $((port_next++)) no-gate
 for step in $steps; do
@@ -79,4 +98,5 @@ ktap_test_result "a new load after that" load_after_death
 ktap_test_result "gate removed while busy" gate_gone_while_busy
 ktap_test_result "gate unloaded and loaded while busy" gate_unload_and_back
 ktap_test_result "flow table full" table_full
+ktap_test_result "rules that the gate could not watch" unknown_rules
 ktap_finished

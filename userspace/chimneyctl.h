@@ -106,6 +106,16 @@ int sysfs_number(int dir, const char *path, __u64 *number);
 int sysfs_net_devices(void);
 int need_module(void);
 
+/* evaluators.c */
+struct bpf_link;
+struct bpf_program;
+void evaluators_load_modules(void);
+int evaluators_note(int map);
+int evaluators_note_module(int map, const char *module);
+struct bpf_link *evaluators_watch(const struct bpf_program *prog);
+int evaluators_scan(int map, __s32 *unknown);
+void evaluators_json(struct json_object *list, bool attached);
+
 /* flows.c */
 int endpoint_parse(const char *text, struct endpoint *end);
 int flows_read(struct flow_list *list);

@@ -151,6 +151,7 @@ static void load_modules(void)
 		strcat(command, " ");
 		strcat(command, optional[i].module);
 	}
+	evaluators_load_modules();
 	/* what is still missing then, missing() tells */
 	if (system(command))
 		return;
@@ -238,6 +239,7 @@ static int pin_maps(struct gate_bpf *skel)
 {
 	struct bpf_map * const maps[] = {
 		skel->maps.flows, skel->maps.captures, skel->maps.watched,
+		skel->maps.rule_modules,
 	};
 	char path[256];
 	size_t i;
@@ -291,6 +293,33 @@ static int attach_triggers(struct gate_bpf *skel)
 	return DONE;
 }
 
+/* What the gate need not be alarmed by when it is loaded later. */
+static int note_modules(struct gate_bpf *skel)
+{
+	int map = bpf_map__fd(skel->maps.rule_modules), err;
+	size_t i;
+
+	err = evaluators_note(map);
+	for (i = 0; !err && i < ARRAY_SIZE(optional); i++)
+		err = evaluators_note_module(map, optional[i].module);
+	return err;
+}
+
+static int watch_rules(struct gate_bpf *skel)
+{
+	struct bpf_link *link = evaluators_watch(skel->progs.each_packet);
+	char path[256];
+	int err;
+
+	if (!link)
+		return FAILED;
+	link_path(skel->progs.each_packet, path, sizeof(path));
+	err = pin_link(link, path);
+	/* what has come before the triggers, they did not see */
+	return err ?: evaluators_scan(bpf_map__fd(skel->maps.rule_modules),
+				      &skel->bss->nr_unknown_rules);
+}
+
 static int scan_captures(struct gate_bpf *skel)
 {
 	LIBBPF_OPTS(bpf_test_run_opts, run);
@@ -334,7 +363,7 @@ static int load_gate(struct gate_bpf *skel)
 	if (err)
 		return err;
 	may_die_after("pin");
-	err = attach_triggers(skel);
+	err = note_modules(skel) ?: attach_triggers(skel) ?: watch_rules(skel);
 	if (err)
 		return err;
 	may_die_after("links");
@@ -444,6 +473,8 @@ static struct json_object *triggers_json(const struct gate_bpf *skel)
 			 pinned(path) ? "attached" : "missing");
 		json_object_array_add(list, trigger);
 	}
+	link_path(skel->progs.each_packet, path, sizeof(path));
+	evaluators_json(list, pinned(path));
 	return list;
 }
 
