@@ -2,14 +2,30 @@
 /*
  * The firewall's rules.  A verdict is good for the rules under which it was
  * given.  When they change, every flow of the namespace goes back to the host,
- * where the new rules decide, and is judged afresh.
+ * where the new rules decide, and is judged afresh.  The same holds for what
+ * rules look up: sets, and what userspace writes into a connection's entry.
  */
+
+/* uapi headers of netfilter are not in BTF */
+#define NFNL_SUBSYS_CTNETLINK	1
+#define NFNL_SUBSYS_IPSET	6
+#define IPCTNL_MSG_CT_NEW	0
+#define IPSET_CMD_CREATE	2
+#define IPSET_CMD_SWAP		6
+#define IPSET_CMD_ADD		9
+#define IPSET_CMD_DEL		10
+#define IPT_SO_SET_REPLACE	64
 
 static __always_inline void rules_revoke(u64 netns)
 {
 	struct chimney_selector selector = { .netns = netns };
 
 	revoke(&selector, CHIMNEY_RULES);
+}
+
+static __always_inline u64 socket_netns(const struct sock *sk)
+{
+	return netns_cookie(BPF_CORE_READ(sk, __sk_common.skc_net.net));
 }
 
 /* nft, iptables-nft, firewalld: any transaction, set elements included */
@@ -20,11 +36,44 @@ int BPF_PROG(rules_nft, struct net *net, struct sk_buff *skb, int ret)
 	return 0;
 }
 
-/* iptables-legacy; the table does not tell its namespace */
-SEC("fexit/xt_replace_table")
-int BPF_PROG(rules_xtables)
+/* iptables-legacy: a table is replaced; counters do not matter */
+SEC("fexit/do_ipt_set_ctl")
+int BPF_PROG(rules_iptables, struct sock *sk, int cmd)
 {
-	rules_revoke(0);
+	if (cmd == IPT_SO_SET_REPLACE)
+		rules_revoke(socket_netns(sk));
+	return 0;
+}
+
+SEC("fexit/do_ip6t_set_ctl")
+int BPF_PROG(rules_ip6tables, struct sock *sk, int cmd)
+{
+	if (cmd == IPT_SO_SET_REPLACE)
+		rules_revoke(socket_netns(sk));
+	return 0;
+}
+
+/* ipset, conntrack: anything but a question; deleted entries the module notices */
+SEC("fexit/nfnetlink_rcv_msg")
+int BPF_PROG(rules_nfnetlink, struct sk_buff *skb, struct nlmsghdr *nlh)
+{
+	u16 type = BPF_CORE_READ(nlh, nlmsg_type);
+	u8 cmd = type;
+
+	switch (type >> 8) {
+	case NFNL_SUBSYS_IPSET:
+		if ((cmd < IPSET_CMD_CREATE || cmd > IPSET_CMD_SWAP) &&
+		    cmd != IPSET_CMD_ADD && cmd != IPSET_CMD_DEL)
+			return 0;
+		break;
+	case NFNL_SUBSYS_CTNETLINK:
+		if (cmd != IPCTNL_MSG_CT_NEW)
+			return 0;
+		break;
+	default:
+		return 0;
+	}
+	rules_revoke(socket_netns(BPF_CORE_READ(skb, sk)));
 	return 0;
 }
 

@@ -48,7 +48,9 @@ static const struct {
 	const char *feature;
 } optional[] = {
 	{ "rules_nft", "nf_tables", "nftables" },
-	{ "rules_xtables", "x_tables", "iptables-legacy" },
+	{ "rules_nfnetlink", "nfnetlink", "ipset and conntrack" },
+	{ "rules_iptables", "ip_tables", "iptables-legacy" },
+	{ "rules_ip6tables", "ip6_tables", "ip6tables-legacy" },
 };
 
 /* Tests kill a load half-way with this: SIGKILL once @step is done. */
