@@ -12,7 +12,7 @@ export KDIR KVER PREFIX DESTDIR
 
 INSTMOD	:= $(DESTDIR)/lib/modules/$(KVER)/updates/chimney
 
-.PHONY: all modules gate tools install uninstall vm check demo bench style clean distclean help
+.PHONY: all modules gate tools install uninstall vm check check-debug demo bench style clean distclean help
 
 all: modules gate tools	## build all of it (the default) against KDIR
 
@@ -43,6 +43,9 @@ vm:	## a shell in a virtual Debian 13 with module and tools installed
 check:	## run all tests in virtual machines; T=name runs one; TOPOLOGY=tap has TSO
 	@TOPOLOGY=$(TOPOLOGY) selftests/vm/check $(T)
 
+check-debug:	## the same on a kernel with KASAN, lockdep, kmemleak and fault injection, which it builds first
+	@KERNEL=debug TOPOLOGY=$(TOPOLOGY) selftests/vm/check $(T)
+
 demo:	## show on two virtual NICs what chimney does
 	$(VM) run --topology hub --timeout 900 selftests/demo.sh
 
@@ -62,4 +65,4 @@ distclean: clean	## remove the virtual machine's image and downloads too
 	rm -rf --one-file-system .cache
 
 help:	## this list
-	@awk -F ':.*## *' '/^[a-z]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## *' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

@@ -15,7 +15,7 @@ source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"/../kselftest/ktap_helpe
 
 A4=192.0.2.1 B4=192.0.2.2 A6=2001:db8::1 B6=2001:db8::2
 PORT=7000			# where talk listens in host-b
-WAIT=30				# seconds that a condition may take to come true
+WAIT=$((30 * ${PATIENCE:-1}))	# seconds that a condition may take to come true; PATIENCE is for slow kernels
 
 pids=()				# background processes, ended by cleanup
 

@@ -4,7 +4,7 @@
 
 source "$(dirname "$(readlink -f "$0")")"/../lib.sh
 
-WAIT=600
+WAIT=$((WAIT * 20))
 dev=$(nic hub 2)
 ip link set "$dev" up && ip addr add $B4/24 dev "$dev" && ip addr add $B6/64 dev "$dev" nodad && gate_load || exit
 "$DIR"/../talk listen $PORT >/dev/null 2>&1 &
