@@ -15,7 +15,7 @@ source "$(dirname "$(readlink -f "$0")")"/lib.sh
 FILE_MB=64			# that nginx serves
 FAST=16M SLOW=2M		# curl's speed limit: about what emulation can do; and one at which things can be watched
 RR_TIME=15			# seconds for netperf
-RR_PORT=7001			# of netperf in host-b
+RR_PORT=7001			# of netperf in host-b (demo/ledger.nft knows the ports of what is measured)
 NAT_PORT=7443			# where connections are masqueraded to
 ONE=41001 TWO=41002 THREE=41003 FOUR=41004 # local ports in host-a of conversations that last
 BUSY=(-s 16000 -i 10)		# what they say: bytes a message, pause in ms
