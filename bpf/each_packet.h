@@ -27,8 +27,8 @@
 #define NFPROTO_IPV4		2
 #define NFPROTO_IPV6		10
 
-/* of nf_tables; what is used of it */
-struct nft_pktinfo {
+/* of nf_tables, which may be a module or built in; what is used of it */
+struct nft_pktinfo___some {
 	struct sk_buff *skb;
 	const struct nf_hook_state *state;
 } __attribute__((preserve_access_index));
@@ -145,7 +145,7 @@ static __always_inline bool each_packet_ip(u8 family)
 static __always_inline const struct sk_buff *
 each_packet_of(enum evaluator_kind kind, u64 arg1, u64 arg2, u64 arg3, u64 arg4)
 {
-	const struct nft_pktinfo *pkt;
+	const struct nft_pktinfo___some *pkt;
 
 	switch (kind) {
 	case EVALUATOR_SKB:
@@ -160,7 +160,7 @@ each_packet_of(enum evaluator_kind kind, u64 arg1, u64 arg2, u64 arg3, u64 arg4)
 	case EVALUATOR_TRACE:
 		pkt = (void *)(kind == EVALUATOR_NFT ? arg3 : arg1);
 		/* without nf_tables nobody comes here */
-		if (!bpf_core_type_exists(struct nft_pktinfo) ||
+		if (!bpf_core_type_exists(struct nft_pktinfo___some) ||
 		    !each_packet_ip(BPF_CORE_READ(pkt, state, pf)))
 			return NULL;
 		return BPF_CORE_READ(pkt, skb);

@@ -20,7 +20,7 @@
  * @lo: second half of an IPv6 address, or an IPv4 address; either in the byte
  *	order of the network
  *
- * Words and no array, so that the key of a packet stays in registers.
+ * Words and no array, which would have every packet pay for a stack protector.
  */
 struct chimney_addr {
 	u64 hi;

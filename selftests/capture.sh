@@ -16,8 +16,7 @@ BUSY=(-s 20000 -i 10)
 tmp=$(mktemp -d)
 
 second_pair() {
-	ip link add veth-a netns host-a type veth peer name veth-b netns host-b &&
-		ip -n host-a link set veth-a name eth1 && ip -n host-b link set veth-b name eth1 &&
+	cable host-a eth1 host-b eth1 &&
 		ip -n host-a addr add 198.51.100.1/24 dev eth1 && ip -n host-b addr add 198.51.100.2/24 dev eth1 &&
 		ip -n host-a link set eth1 up && ip -n host-b link set eth1 up && ip netns add apart
 }
@@ -60,7 +59,7 @@ holds() { # LPORT SENT RECEIVED out|in|both: to be asked when the conversation h
 	return "${PIPESTATUS[0]}"
 }
 
-seen() { in_host "$1" && has_reason "$1" capture; } # LPORT
+seen() { off_path "$1" && has_reason "$1" capture; } # LPORT
 untouched() { offloaded "$1" && [ "$(flow "$1" | jq .offloads)" = 1 ]; }
 
 # during out|in|both ADDRESS COMMAND...: the capture starts while two flows are offloaded and busy. One of them goes on

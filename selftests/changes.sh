@@ -11,16 +11,13 @@
 source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
 A4=192.0.2.1 B4=203.0.113.2 A6=2001:db8::1 B6=2001:db8:2::2
-tmp=$(mktemp)
-trap 'lib_cleanup; ip netns del router 2>/dev/null; rm -f "$tmp"' EXIT
+trap 'lib_cleanup; ip netns del router 2>/dev/null' EXIT
 
 r() { nsenter --net=/run/netns/router "$@"; }
 
-cable() { # NETNS DEV NETNS DEV
-	ip link add cable-a netns "$1" type veth peer name cable-b netns "$3" &&
-		ip -n "$1" link set cable-a name "$2" up && ip -n "$3" link set cable-b name "$4" up
+address() { # NETNS DEV IPv4 IPv6
+	ip -n "$1" link set "$2" up && ip -n "$1" addr add "$3" dev "$2" && ip -n "$1" addr add "$4" dev "$2" nodad
 }
-address() { ip -n "$1" addr add "$3" dev "$2" && ip -n "$1" addr add "$4" dev "$2" nodad; } # NETNS DEV IPv4 IPv6
 
 routed() {
 	local n
@@ -35,7 +32,7 @@ routed() {
 	a sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0 net.ipv4.conf.eth1.rp_filter=0
 	via 0 && ip -n host-b route add default via 203.0.113.254 && ip -n host-b -6 route add default via 2001:db8:2::fe ||
 		return
-	until_true a ping -q -c 1 -W 1 $B4 >/dev/null && until_true a ping -q -c 1 -W 1 $B6 >/dev/null
+	reachable
 }
 via() { # 0|1: host-a's route to host-b is by eth0 or eth1
 	local net=192.0.2.254 net6=2001:db8::fe
@@ -45,15 +42,16 @@ via() { # 0|1: host-a's route to host-b is by eth0 or eth1
 }
 
 # Of two flows, one for each family: …
-each() { "$@" $v4 && "$@" $v6; }
-v4=32000 v6=32500
-start() {
-	v4=$((v4 + 1)) v6=$((v6 + 1))
-	talk $v4 -s 20000 -i 5 -- $B4 && talk $v6 -s 20000 -i 5 -- $B6 && each again
+v4=32000
+next() {
+	v4=$((v4 + 2))
+	v6=$((v4 + 1))
+	ports="$v4 $v6"
 }
-again() { until_true offloaded "$1"; }
-goes_on() { each progress && each again; }
-stop() { each talk_stop; }
+start() { next && talk $v4 -s 20000 -i 5 -- $B4 && talk $v6 -s 20000 -i 5 -- $B6 && all_offloaded; }
+all_offloaded() { all until_true offloaded; }
+goes_on() { all progress && all_offloaded; }
+stop() { all talk_stop; }
 on() { [ "$(flow "$2" | jq -r .dev)" = "$1" ]; }
 
 # Segments of TCP that a device of host-a has sent, counted on its egress.
@@ -63,18 +61,17 @@ count() { # DEV
 }
 sent() { a nft -j list counter netdev count "$1" | jq '.nftables[1].counter.packets'; }
 
-# From the moment that the command returns, nothing leaves by the old device. A segment that was on its way through the
-# stack then may still be counted: the count is taken twice, and the wire between host-a's two ends is asked.
+# Soon after the command returns, nothing leaves by the old device any more.
 route_replaced() {
 	local before
-	start && each on eth0 && via 1 || return
+	start && all on eth0 && via 1 || return
 	settle
 	before=$(sent eth0)
-	goes_on && each on eth1 && [ "$(sent eth0)" = "$before" ] || return
+	goes_on && all on eth1 && [ "$(sent eth0)" = "$before" ] || return
 	via 0
 	settle
 	before=$(sent eth1)
-	goes_on && each on eth0 && [ "$(sent eth1)" = "$before" ] && stop
+	goes_on && all on eth0 && [ "$(sent eth1)" = "$before" ] && stop
 }
 settle() { a ping -q -c 1 -W 5 192.0.2.254 >/dev/null; }
 
@@ -98,9 +95,8 @@ gateway_announces() {
 
 # Somewhere on the way the MTU is lower now: full segments are too big, the router says so.
 path_mtu() {
-	v4=$((v4 + 1)) v6=$((v6 + 1))
-	talk $v4 -s 0 -- $B4 && talk $v6 -s 0 -- $B6 && each again || return
-	ip -n router link set b0 mtu 1300 && ip -n host-b link set eth0 mtu 1300 && goes_on && each has_pmtu 1300 && stop
+	next && talk $v4 -s 0 -- $B4 && talk $v6 -s 0 -- $B6 && all_offloaded || return
+	ip -n router link set b0 mtu 1300 && ip -n host-b link set eth0 mtu 1300 && goes_on && all has_pmtu 1300 && stop
 	local status=$?
 	ip -n router link set b0 mtu 1500
 	ip -n host-b link set eth0 mtu 1500
@@ -136,10 +132,10 @@ features() {
 	local feature
 	start || return
 	for feature in tso gso gro tx rx sg; do
-		a ethtool -K eth0 $feature off >/dev/null && each progress || return
+		a ethtool -K eth0 $feature off >/dev/null && all progress || return
 	done
 	for feature in sg rx tx gro gso tso; do
-		a ethtool -K eth0 $feature on >/dev/null && each progress || return
+		a ethtool -K eth0 $feature on >/dev/null && all progress || return
 	done
 	goes_on && stop
 }
@@ -149,7 +145,7 @@ qdiscs() {
 	start || return
 	for qdisc in "htb default 1" "tbf rate 200mbit burst 64k latency 50ms" "netem delay 1ms" fq fq_codel pfifo noqueue; do
 		# shellcheck disable=SC2086 # words
-		a tc qdisc replace dev eth0 root $qdisc && each progress || { say "qdisc $qdisc"; return 1; }
+		a tc qdisc replace dev eth0 root $qdisc && all progress || { say "qdisc $qdisc"; return 1; }
 	done
 	goes_on && stop
 }

@@ -75,7 +75,7 @@ unknown_rules() {
 	chimneyctl gate load
 	rm $conf
 	talk $port -s 0 -- $B4 && until_true both_offloaded $port && watching nft_quota_eval missing || return
-	modprobe nft_quota && in_host $port && uploaded_for $port unknown-rules || return
+	modprobe nft_quota && off_path $port && uploaded_for $port unknown-rules || return
 	progress $port && in_host $port && has_reason $port unknown-rules && watching nft_quota unknown || return
 	gate_reload
 	watching nft_quota_eval attached && until_true both_offloaded $port && talk_stop $port

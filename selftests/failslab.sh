@@ -75,10 +75,6 @@ gate_loaded() {
 }
 gate() { chimneyctl gate unload && in_turn gate_loaded chimneyctl gate load && chimneyctl gate load; }
 
-all() { # COMMAND: for every conversation
-	local port
-	for port in $ports; do "$1" "$port" || return; done
-}
 start_all() { talk 28000 -s 20000 -i 10 -- $B4 && talk 28001 -s 20000 -i 10 -- $B6; }
 
 # No flow can be offloaded, and that is what it says.

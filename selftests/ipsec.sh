@@ -122,8 +122,8 @@ after() {
 }
 after_flush() { flush && until_true both_offloaded "$1" && progress "$1"; }
 
-# Order two: the policies come while the flow is offloaded and busy. Without waiting, it is in the host, and has gone
-# there for IPsec (that is also what it is kept for, except while it looks for its new route). What is counted is judged
+# Order two: the policies come while the flow is offloaded and busy. Without waiting, it is off the path, and has gone
+# to the host for IPsec (that is also what it is kept for, except while it looks for its new route). What is counted is judged
 # whatever the flow's state is said to be.
 during() {
 	local port=$1 came late held=0
@@ -131,9 +131,9 @@ during() {
 	group host-a 0 && group host-b 0 || return
 	late=$(counters late)
 	policy host-a add out "$port" || return
-	in_host "$port" && uploaded_for "$port" ipsec || held=1
+	off_path "$port" && uploaded_for "$port" ipsec || held=1
 	policy host-b add in "$port" && policy host-b add out "$port" && policy host-a add in "$port" || return
-	in_host_b "$port" || held=1
+	off_path_b "$port" || held=1
 	settle
 	came=$(counters came)
 	progress "$port" && progress "$port" || held=1
@@ -176,7 +176,7 @@ all_orders() {
 
 # input_only: host-a has a policy for what comes in, host-b for what goes out; host-a sends clear text.
 input_only() {
-	policy host-a add in $port && tell $port && in_host $port && uploaded_for $port ipsec || return
+	policy host-a add in $port && tell $port && off_path $port && uploaded_for $port ipsec || return
 	policy host-b add out $port || return
 	progress $port && progress $port && tell $port && in_host_for $port ipsec && in_host_b_for $port ipsec && flush
 }
@@ -188,12 +188,12 @@ selects() {
 	late=$(counter host-a late)
 	ip netns exec host-a sh -c "ip xfrm policy add ${*//LPORT/$port} && echo 77 >/sys/class/net/eth0/netdev_group" || return
 	tell $port
-	kept "$*" && uploaded_for $port ipsec || return
+	off_path $port && uploaded_for $port ipsec || return
 	# one that expires may do so at any time from here on
 	[[ $* != *limit* ]] || return 0
 	[[ $* = *block* ]] || progress $port
 	settle
-	kept "$*" && [ "$(counter host-a late)" = "$late" ] && flush
+	until_true kept "$*" && [ "$(counter host-a late)" = "$late" ] && flush
 }
 # what is blocked has no route, and shows no packet to judge
 kept() { if [[ $1 = *block* ]]; then in_host $port; else in_host_for $port ipsec; fi; } # POLICY

@@ -15,7 +15,7 @@ source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"/../kselftest/ktap_helpe
 
 A4=192.0.2.1 B4=192.0.2.2 A6=2001:db8::1 B6=2001:db8::2
 PORT=7000			# where talk listens in host-b
-WAIT=$((30 * ${PATIENCE:-1}))	# seconds that a condition may take to come true; PATIENCE is for slow kernels
+WAIT=$((60 * ${PATIENCE:-1}))	# seconds that a condition may take to come true; PATIENCE is for slow kernels
 
 pids=()				# background processes, ended by cleanup
 
@@ -52,14 +52,19 @@ nic() { # MODEL 1|2: the device that vm has given this MAC address
 }
 has_nics() { [ -n "$(nic "$1" 1)" ] && [ -n "$(nic "$1" 2)" ]; }
 
+# cable NETNS DEV NETNS DEV: joins two namespaces by a veth pair. (The first one may have devices of these names.)
+cable() {
+	ip link add cable-a netns "$1" type veth peer name cable-b netns "$3" &&
+		ip -n "$1" link set cable-a name "$2" && ip -n "$3" link set cable-b name "$4"
+}
+
+reachable() { until_true a ping -q -c 1 -W 1 $B4 >/dev/null && until_true a ping -q -c 1 -W 1 $B6 >/dev/null; }
+
 # topology hub|e1000e|igb|vmxnet3|rtl8139|veth: makes the two hosts.
 topology() {
 	ip netns add host-a && ip netns add host-b || return
 	case $1 in
-	veth)
-		# the first netns may have an eth0 of its own
-		ip link add veth-a netns host-a type veth peer name veth-b netns host-b &&
-			ip -n host-a link set veth-a name eth0 && ip -n host-b link set veth-b name eth0 || return ;;
+	veth) cable host-a eth0 host-b eth0 || return ;;
 	*)
 		# those of the last topology come back when its namespaces have gone
 		until_true has_nics "$1" &&
@@ -70,7 +75,7 @@ topology() {
 	ip -n host-a addr add $A4/24 dev eth0 && ip -n host-b addr add $B4/24 dev eth0
 	ip -n host-a addr add $A6/64 dev eth0 nodad && ip -n host-b addr add $B6/64 dev eth0 nodad
 	ip -n host-a link set eth0 up && ip -n host-b link set eth0 up
-	until_true a ping -q -c 1 -W 1 $B4 >/dev/null && until_true a ping -q -c 1 -W 1 $B6 >/dev/null
+	reachable
 }
 
 # A device goes back to the first netns when its own is deleted, and that when its last process has gone.
@@ -124,6 +129,12 @@ talk_wait() {
 	return $status
 }
 
+# all COMMAND...: for each conversation of $ports, whose local port is the last argument.
+all() {
+	local port
+	for port in $ports; do "$@" "$port" || return; done
+}
+
 # Questions about the flow of host-a with local port $1 (…_b: of host-b with remote port $1).
 flow() { chimneyctl -j -n host-a flows | jq -c ".[] | select(.lport == $1)"; }
 flow_b() { chimneyctl -j -n host-b flows | jq -c ".[] | select(.rport == $1)"; }
@@ -132,6 +143,9 @@ offloaded() { [ "$(state "$1")" = offloaded ]; }
 offloaded_b() { [ "$(flow_b "$1" | jq -r .state)" = offloaded ]; }
 both_offloaded() { offloaded "$1" && offloaded_b "$1"; }
 in_host() { [ "$(state "$1")" = in-host ]; }
+# Uploaded, or just being uploaded, when no packet takes the path any more either.
+off_path() { not offloaded "$1"; }
+off_path_b() { not offloaded_b "$1"; }
 in_host_b() { [ "$(flow_b "$1" | jq -r .state)" = in-host ]; }
 has_reason() { flow "$1" | jq -e --arg r "$2" '.reasons | index($r)' >/dev/null; }
 has_reason_b() { flow_b "$1" | jq -e --arg r "$2" '.reasons | index($r)' >/dev/null; }
@@ -156,20 +170,22 @@ dev_total() {
 	echo $sum
 }
 
-# takes_path ADDRESS MESSAGE TOTAL [OPTION]: a conversation of host-a of which at least 99 per cent of TOTAL bytes, once
-# offloaded, take the path: for messages counted in packets, for bulk, where GSO and GRO make one packet of many
-# segments, in bytes. Local ports come from $port_next.
+# takes_path ADDRESS MESSAGE TOTAL [OPTION]: a conversation of host-a of which, once offloaded, 99 per cent of TOTAL bytes
+# take the path: for messages counted in packets, for bulk, where GSO and GRO make one packet of many segments, in bytes.
+# Local ports come from $port_next.
 takes_path() {
 	local address=$1 message=$2 total=$3 port=$((port_next++)) packets bytes segs
 	shift 3
-	packets=$(dev_total tx_packets rx_packets) bytes=$(dev_total tx_bytes rx_bytes)
-	talk $port -s "$message" -n "$total" "$@" -- "$address" && talk_wait $port || return
+	talk $port -w -s "$message" -n "$total" "$@" -- "$address" && until_true both_offloaded $port || return
+	packets=$(dev_total tx_packets rx_packets) bytes=$(dev_total tx_bytes rx_bytes) segs=$(segments $port)
+	kill -USR1 "${talk_pid[$port]}"
+	talk_wait $port || return
 	packets=$(($(dev_total tx_packets rx_packets) - packets))
 	bytes=$(($(dev_total tx_bytes rx_bytes) - bytes))
-	segs=$(awk -F'[, ]+' '/^talk:/ { print $7 + $10 }' "$talk_out.$port")
+	segs=$(($(awk -F'[, ]+' '/^talk:/ { print $7 + $10 }' "$talk_out.$port") - segs))
 	say "$packets packets with $bytes bytes by the path, of $segs segments with $((total * 2)) bytes payload"
+	# less what it takes to be judged once more, should anything have changed in between
 	if [ "$message" != 0 ]; then
-		# the first segments, the closing ones, and one judged in each direction after that
 		((packets >= (segs - 60) * 99 / 100 && segs > 1000))
 	else
 		((bytes >= (total * 2 - 600000) * 99 / 100))

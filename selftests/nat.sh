@@ -16,8 +16,7 @@ BUSY=(-s 20000 -i 10)
 c() { nsenter --net=/run/netns/host-c "$@"; }
 
 router() {
-	ip netns add host-c && ip link add veth-ac netns host-a type veth peer name veth-ca netns host-c &&
-		ip -n host-a link set veth-ac name eth1 && ip -n host-c link set veth-ca name eth0 &&
+	ip netns add host-c && cable host-a eth1 host-c eth0 &&
 		ip -n host-a addr add 198.51.100.1/24 dev eth1 && ip -n host-c addr add 198.51.100.2/24 dev eth0 &&
 		ip -n host-a addr add 2001:db8:c::1/64 dev eth1 nodad &&
 		ip -n host-c addr add 2001:db8:c::2/64 dev eth0 nodad &&
@@ -144,7 +143,7 @@ picked_up() { # LPORT LOADED
 	kill -STOP "${talk_pid[$1]}"
 	until_true acknowledged "$1" && rules_a || return
 	kill -CONT "${talk_pid[$1]}"
-	WAIT=5 until_true not connected "$1" || status=$?
+	WAIT=20 until_true not connected "$1" || status=$?
 	kill -TERM "${talk_pid[$1]}" 2>/dev/null
 	talk_wait "$1" || status="$status $?"
 	no_rules

@@ -15,7 +15,6 @@ mtu() { # BYTES COMMAND...: with this MTU on both ends
 	ip -n host-b link set eth0 mtu 1500
 	reachable && return $status
 }
-reachable() { until_true a ping -q -c 1 -W 1 $B4 >/dev/null && until_true a ping -q -c 1 -W 1 $B6 >/dev/null; }
 
 bare() { # COMMAND...: with all that the NIC does for TCP switched off
 	local host

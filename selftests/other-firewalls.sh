@@ -38,7 +38,7 @@ kinds=(
 	"iptables-legacy limit on SYNs|legacy|-A OUTPUT -p tcp --sport PORT --syn -m limit --limit 10000/s -j ACCEPT"
 )
 free=18				# index of the first of the latter
-WAIT=60				# all at once take longer than one
+WAIT=$((2 * WAIT))		# all at once take longer than one
 
 rules() {
 	local i tool rule nft=$'add table inet f\nadd quota inet f q { over 10000 mbytes }

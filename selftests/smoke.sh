@@ -6,8 +6,7 @@
 #     netns smoke-a                     netns smoke-b
 #     [virtio-net 192.0.2.1] --- hub --- [virtio-net 192.0.2.2]
 
-DIR="$(dirname "$(readlink -f "$0")")"
-source "$DIR"/../kselftest/ktap_helpers.sh
+source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
 cleanup() {
 	ip netns del smoke-a
@@ -15,13 +14,9 @@ cleanup() {
 } 2>/dev/null
 trap cleanup EXIT
 
-nic() { # the device with MAC address 52:54:00:c1:00:$1
-	ip -br link | awk -v mac="52:54:00:c1:00:$1" '$3 == mac { print $1 }'
-}
-
 two_nics() {
 	local a b
-	a=$(nic 01) b=$(nic 02)
+	a=$(nic hub 1) b=$(nic hub 2)
 	[ -n "$a" ] && [ -n "$b" ] || return
 	ip netns add smoke-a && ip netns add smoke-b || return
 	ip link set "$a" netns smoke-a name eth0 && ip -n smoke-a link set eth0 up || return
@@ -43,7 +38,7 @@ ktap_set_plan 5
 ktap_test_result "kernel is 6.12" kernel_matches
 ktap_test_result "kernel has BTF" btf_present
 ktap_test_result "BPF file system is mounted" bpffs_mounted
-if [ -n "$(nic 01)" ]; then
+if [ -n "$(nic hub 1)" ]; then
 	ktap_test_result "two virtio NICs on one hub reach each other" two_nics
 else
 	ktap_test_skip "two virtio NICs on one hub reach each other"

@@ -17,7 +17,7 @@ path_stands_still() {
 
 mode_disabled() {
 	until_true both_offloaded $busy && echo disabled >$K/mode || return
-	in_host $busy && path_stands_still && has_reason $busy mode
+	off_path $busy && path_stands_still && in_host $busy && has_reason $busy mode
 }
 mode_enabled() { echo enabled >$K/mode && until_true both_offloaded $busy; }
 

@@ -13,6 +13,8 @@
  *		0: send and receive at the same time, as fast as possible
  *   -n BYTES	end after that many (default: when SIGTERM comes)
  *   -i MSEC	pause between messages
+ *   -w		first of all, until SIGUSR1 comes, one byte every five milliseconds:
+ *		there is time to look at the connection before -s, -n and -i begin
  *   -e END	how to end: close (default), reset, relisten (also when the other
  *		end resets: make the socket a listener, echo one connection)
  *   -u MSEC	TCP_USER_TIMEOUT
@@ -40,12 +42,13 @@
 
 #define BUFFER 65536
 
-static volatile sig_atomic_t stop;
+static volatile sig_atomic_t stop, ended;
 
-static void on_term(int sig)
+static void on_signal(int sig)
 {
-	(void)sig;
 	stop = 1;
+	if (sig == SIGTERM)
+		ended = 1;
 }
 
 /* The stream: what is at a position depends on nothing else. */
@@ -167,7 +170,7 @@ static void receive_some(int fd)
 
 static void talk(int fd, size_t message, unsigned long long total, int pause)
 {
-	unsigned long long goal = message;
+	unsigned long long goal = sent + message;
 	struct pollfd p = { .fd = fd };
 
 	fcntl(fd, F_SETFL, O_NONBLOCK);
@@ -214,12 +217,12 @@ int main(int argc, char **argv)
 {
 	struct linger linger = { .l_onoff = 1 };
 	unsigned long long total = ~0ULL;
-	int fd, c, lport = 0, pause = 0, mapped = 0, timeout = 0;
+	int fd, c, lport = 0, pause = 0, mapped = 0, timeout = 0, wait = 0;
 	struct tcp_info info = {};
 	socklen_t len = sizeof(info);
 	size_t message = 1;
 
-	while ((c = getopt(argc, argv, "p:s:n:i:e:u:m")) != -1)
+	while ((c = getopt(argc, argv, "p:s:n:i:e:u:mw")) != -1)
 		switch (c) {
 		case 'p':
 			lport = atoi(optarg);
@@ -242,6 +245,9 @@ int main(int argc, char **argv)
 		case 'm':
 			mapped = 1;
 			break;
+		case 'w':
+			wait = 1;
+			break;
 		default:
 			return 2;
 		}
@@ -252,10 +258,16 @@ int main(int argc, char **argv)
 	if (argc != 3 || strcmp(argv[0], "send"))
 		errx(2, "talk listen PORT | talk [OPTIONS] send ADDRESS PORT");
 
-	signal(SIGTERM, on_term);
+	signal(SIGTERM, on_signal);
+	signal(SIGUSR1, on_signal);
 	fd = dial(argv[1], argv[2], lport, mapped);
 	if (timeout)
 		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
+	if (wait) {
+		talk(fd, 1, ~0ULL, 5);
+		total = total == ~0ULL ? total : sent + total;
+		stop = ended;
+	}
 	talk(fd, message, total, pause);
 	getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len);
 	printf("talk: %llu bytes sent and received, %u segments out, %u in\n",

@@ -15,11 +15,6 @@ source "$(dirname "$(readlink -f "$0")")"/lib.sh
 A4=203.0.113.1 B4=203.0.113.2 A6=2001:db8:1::1 B6=2001:db8:1::2
 hosts="host-a host-b"
 
-cable() { # NETNS DEV NETNS DEV
-	ip link add cable-a netns "$1" type veth peer name cable-b netns "$3" &&
-		ip -n "$1" link set cable-a name "$2" && ip -n "$3" link set cable-b name "$4"
-}
-
 wire() { # MODE
 	local host port
 	if [[ $1 = @(active-backup|balance-tlb|balance-alb) ]]; then
@@ -46,22 +41,18 @@ team() { # MODE: the two hosts, joined by bonds of this mode
 	done
 	ip -n host-a addr add $A4/24 dev bond0 && ip -n host-b addr add $B4/24 dev bond0 &&
 		ip -n host-a addr add $A6/64 dev bond0 nodad && ip -n host-b addr add $B6/64 dev bond0 nodad || return
-	until_true a ping -q -c 1 -W 1 $B4 >/dev/null && until_true a ping -q -c 1 -W 1 $B6 >/dev/null
+	reachable
 }
 
-# Of two of them, one for each family, that are busy: …
-busy=(30000 30001)
-each() {
-	local port
-	for port in "${busy[@]}"; do "$1" "$port" || return; done
-}
+# Of two conversations, one for each family, that are busy: …
+v4=30000
 start() {
-	busy=($((busy[0] + 2)) $((busy[1] + 2)))
-	talk "${busy[0]}" -s 10000 -i 5 -- $B4 && talk "${busy[1]}" -s 10000 -i 5 -- $B6 && each is_offloaded
+	v4=$((v4 + 2))
+	ports="$v4 $((v4 + 1))"
+	talk $v4 -s 10000 -i 5 -- $B4 && talk $((v4 + 1)) -s 10000 -i 5 -- $B6 && all_offloaded
 }
-is_offloaded() { until_true both_offloaded "$1"; }
-moves_on() { progress "$1"; }
-stop() { each talk_stop; }
+all_offloaded() { all until_true both_offloaded; }
+stop() { all talk_stop; }
 
 port_up() { ip -n host-a link set "$1" up && until_true works "$1"; }
 works() { grep -A 1 "Slave Interface: $1" <(a cat /proc/net/bonding/bond0) | grep -q "MII Status: up"; }
@@ -71,20 +62,20 @@ has_failed() { not works "$1"; }
 failover() {
 	local port
 	for port in port0 port1; do
-		ip -n host-a link set $port down && until_true has_failed $port && each moves_on && each is_offloaded &&
-			port_up $port && each moves_on || return
+		ip -n host-a link set $port down && until_true has_failed $port && all progress && all_offloaded &&
+			port_up $port && all progress || return
 	done
-	each is_offloaded
+	all_offloaded
 }
 
 # … a port leaves the bond and comes back.
 release() {
-	ip -n host-a link set port0 nomaster && ip -n host-b link set port0 nomaster && each moves_on && each is_offloaded &&
+	ip -n host-a link set port0 nomaster && ip -n host-b link set port0 nomaster && all progress && all_offloaded &&
 		ip -n host-a link set port0 master bond0 && ip -n host-b link set port0 master bond0 &&
-		until_true works port0 && each moves_on && each is_offloaded
+		until_true works port0 && all progress && all_offloaded
 }
 
-on_bond() { [ "$(flow "${busy[0]}" | jq -r .dev)" = bond0 ]; }
+on_bond() { [ "$(flow $v4 | jq -r .dev)" = bond0 ]; }
 
 trap 'lib_cleanup; ip netns del switch 2>/dev/null' EXIT
 ktap_print_header

@@ -5,12 +5,7 @@
 
 source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
-PORTS="22000 22001 22002 22003"
-
-all() { # COMMAND: for every conversation
-	local port
-	for port in $PORTS; do "$1" "$port" || return; done
-}
+ports="22000 22001 22002 22003"
 
 start_all() {
 	# paced: loading a gate is work for the processor, too, and an emulated one is slow

@@ -27,7 +27,7 @@ stack() { # KIND: the two hosts talk by up0 from here on
 	ip -n host-a addr add $A4/24 dev up0 && ip -n host-b addr add $B4/24 dev up0 &&
 		ip -n host-a addr add $A6/64 dev up0 nodad && ip -n host-b addr add $B6/64 dev up0 nodad &&
 		ip -n host-a link set up0 up && ip -n host-b link set up0 up || return
-	until_true a ping -q -c 1 -W 1 $B4 >/dev/null && until_true a ping -q -c 1 -W 1 $B6 >/dev/null
+	reachable
 }
 
 offloaded_on_up0() { # ADDRESS
