@@ -280,6 +280,20 @@ static void flow_event(const struct chimney_flow *flow, u32 from, u32 to,
 	chimney_gate_changed(&event);
 }
 
+/* An offer that came to nothing. */
+static void flow_refused(const struct sock *sk, enum chimney_reason reason)
+{
+	struct chimney_event event = {
+		.from = CHIMNEY_IN_HOST,
+		.to = CHIMNEY_IN_HOST,
+		.reason = reason,
+	};
+
+	chimney_sock_tuple(sk, &event.flow);
+	chimney_count(reason);
+	chimney_gate_changed(&event);
+}
+
 static void flow_free(struct rcu_head *rcu)
 {
 	kfree(container_of(rcu, struct chimney_flow, rcu));
@@ -643,7 +657,7 @@ enum chimney_reason chimney_flow_offer(struct sock *sk, struct sk_buff *skb,
 
 refused:
 	atomic_dec(&cnet->nr_flows);
-	chimney_count(reason);
+	flow_refused(sk, reason);
 	return reason;
 }
 
