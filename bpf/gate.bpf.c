@@ -22,6 +22,7 @@ struct {
 #include "conntrack.h"
 #include "each_packet.h"
 #include "ipsec.h"
+#include "ipvs.h"
 #include "rewritten.h"
 #include "rules.h"
 
@@ -79,7 +80,8 @@ u64 BPF_PROG(judge, struct sk_buff *skb, struct sock *sk,
 
 	bpf_probe_read_kernel(&key, sizeof(key), &packet->flow);
 	reasons = ipsec_judge(skb, packet) | conntrack_judge(skb) |
-		  capture_judge(packet) | rewritten_judge(packet, &key);
+		  ipvs_judge(skb) | capture_judge(packet) |
+		  rewritten_judge(packet, &key);
 
 	verdict = verdict_of(&key, dir);
 	if (!verdict)

@@ -65,6 +65,7 @@ enum chimney_state {
 	X(VRF, "vrf", "its device belongs to a VRF")			       \
 	X(IPSEC, "ipsec", "an IPsec (xfrm) policy covers it")		       \
 	X(NAT, "nat", "NAT translates it")				       \
+	X(IPVS, "ipvs", "IPVS balances it")				       \
 	X(CAPTURE, "capture", "a capture socket can see its packets")	       \
 	X(RAW_SOCKET, "raw-socket", "a raw TCP socket can see its packets")    \
 	X(CONNTRACK, "conntrack",					       \

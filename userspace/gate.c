@@ -51,6 +51,8 @@ static const struct {
 	{ "rules_nfnetlink", "nfnetlink", "ipset and conntrack" },
 	{ "rules_iptables", "ip_tables", "iptables-legacy" },
 	{ "rules_ip6tables", "ip6_tables", "ip6tables-legacy" },
+	{ "ipvs_genl", "ip_vs", "IPVS" },
+	{ "ipvs_sockopt", "ip_vs", "IPVS" },
 };
 
 /* Tests kill a load half-way with this: SIGKILL once @step is done. */
