@@ -30,6 +30,8 @@ routed() {
 		address router b0 203.0.113.254/24 2001:db8:2::fe/64 && address host-b eth0 $B4/24 $B6/64 || return
 	# what answers may come by either device
 	a sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0 net.ipv4.conf.eth1.rp_filter=0
+	# a probe looks for a route anew, and would hide that other segments do not
+	a sysctl -qw net.ipv4.tcp_early_retrans=0
 	via 0 && ip -n host-b route add default via 203.0.113.254 && ip -n host-b -6 route add default via 2001:db8:2::fe ||
 		return
 	reachable
@@ -54,26 +56,33 @@ goes_on() { all progress && all_offloaded; }
 stop() { all talk_stop; }
 on() { [ "$(flow "$2" | jq -r .dev)" = "$1" ]; }
 
-# Segments of TCP that a device of host-a has sent, counted on its egress.
+# Segments of TCP that a device of host-a has sent while it was in group 77, counted on its egress.
 count() { # DEV
 	a nft "add table netdev count; add chain netdev count $1 { type filter hook egress device $1 priority 0; }
-		add counter netdev count $1; add rule netdev count $1 meta l4proto tcp counter name $1"
+		add counter netdev count $1; add rule netdev count $1 oifgroup 77 meta l4proto tcp counter name $1"
 }
 sent() { a nft -j list counter netdev count "$1" | jq '.nftables[1].counter.packets'; }
+group() { ip netns exec host-a sh -c "echo $2 >/sys/class/net/$1/netdev_group"; } # DEV GROUP
 
-# Soon after the command returns, nothing leaves by the old device any more.
-route_replaced() {
-	local before
-	start && all on eth0 && via 1 || return
-	settle
-	before=$(sent eth0)
-	goes_on && all on eth1 && [ "$(sent eth0)" = "$before" ] || return
-	via 0
-	settle
-	before=$(sent eth1)
-	goes_on && all on eth0 && [ "$(sent eth1)" = "$before" ] && stop
+# What other processors were sending when it was called has been sent: a device is not gone before.
+grace_period() { ip -n host-a link add grace type dummy && ip -n host-a link del grace; }
+
+# Once the command has returned, nothing leaves by the old device any more.
+moves() { # OLD NEW COMMAND...
+	local old=$1 new=$2 before
+	shift 2
+	before=$(sent "$old")
+	all on "$old" && "$@" && grace_period && group "$old" 77 && goes_on && all on "$new" || return
+	say "segments by the old device: $before before, $(sent "$old") now"
+	[ "$(sent "$old")" = "$before" ] && group "$old" 0
 }
-settle() { a ping -q -c 1 -W 5 192.0.2.254 >/dev/null; }
+# A route that is replaced takes along what was cached for it; one that another goes before is as good as ever.
+route_replaced() { start && moves eth0 eth1 via 1 && moves eth1 eth0 via 0 && stop; }
+better_route() { start && moves eth0 eth1 better add && moves eth1 eth0 better del && stop; }
+better() { # add|del
+	ip -n host-a route "$1" $B4/32 via 198.51.100.254 dev eth1 src 192.0.2.1 &&
+		ip -n host-a -6 route "$1" $B6/128 via 2001:db8:1::fe dev eth1 src 2001:db8::1
+}
 
 multipath() {
 	start && ip -n host-a route replace 203.0.113.0/24 src 192.0.2.1 nexthop via 192.0.2.254 dev eth0 \
@@ -151,7 +160,8 @@ qdiscs() {
 }
 
 ktap_print_header
-tests="route_replaced multipath gateway_mac gateway_announces path_mtu device_mtu address_removed link_down_up features qdiscs"
+tests="route_replaced better_route multipath gateway_mac gateway_announces path_mtu device_mtu address_removed"
+tests="$tests link_down_up features qdiscs"
 ktap_set_plan "$(wc -w <<<"$tests")"
 routed && count eth0 && count eth1 && gate_load && listener || ktap_exit_fail_msg "topology"
 for t in $tests; do ktap_test_result "${t//_/ }" "$t"; done
