@@ -132,6 +132,7 @@ talk_wait() {
 # all COMMAND...: for each conversation of $ports, whose local port is the last argument.
 all() {
 	local port
+	# shellcheck disable=SC2154 # the test's own
 	for port in $ports; do "$@" "$port" || return; done
 }
 
@@ -190,6 +191,17 @@ takes_path() {
 	else
 		((bytes >= (total * 2 - 600000) * 99 / 100))
 	fi
+}
+
+# refused FILE VALUE WORDS: EINVAL, nothing changes, the log says what is allowed.
+refused() {
+	local was text
+	was=$(cat "$1")
+	text=$(bash -c "echo '$2' >$1" 2>&1) && return 1
+	say "$text"
+	[[ $text = *"Invalid argument"* ]] && [ "$(cat "$1")" = "$was" ] || return
+	dmesg | tail -n 3 | grep -F "$(basename "$1")" | grep -F "\"$2\" is not allowed" | grep -F "$3" | sed 's/^/# /'
+	((PIPESTATUS[3] == 0))
 }
 
 # Every test wants to know that nothing went wrong in the kernel's eyes; the harness reads the log for that.

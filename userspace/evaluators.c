@@ -206,7 +206,8 @@ int evaluators_scan(int map, __s32 *unknown)
 		if (bpf_map_lookup_elem(map, name, &what) ?
 		    !brings_rules(name) : what != RULE_MODULE_ABSENT)
 			continue;
-		complain(DONE, "module %s brings rules that the gate cannot watch: flows stay in the host",
+		complain(DONE,
+			 "module %s brings rules that the gate cannot watch: flows stay in the host",
 			 name);
 		err = note(map, name, RULE_MODULE_UNKNOWN);
 		__sync_fetch_and_add(unknown, 1);
