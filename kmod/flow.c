@@ -33,6 +33,7 @@
 #include <net/transp_v6.h>
 
 #include "capture.h"
+#include "choice.h"
 #include "flow.h"
 #include "gate.h"
 #include "knobs.h"
@@ -222,6 +223,7 @@ u64 chimney_sock_reasons(const struct sock *sk)
 		reasons |= CHIMNEY_MASK(TABLE_FULL);
 
 	rcu_read_lock();
+	reasons |= chimney_choice_reasons(sk);
 	if (chimney_raw_active(sock_packet_family(sk) == AF_INET6 ?
 			       cnet->raw6 : cnet->raw4, cnet->net))
 		reasons |= CHIMNEY_MASK(RAW_SOCKET);

@@ -10,6 +10,8 @@
  *                    report none pass)
  *   automatic_rtt    automatic mode: longest smoothed round trip, microseconds
  *   automatic_bytes  automatic mode: least payload exchanged, bytes
+ *   local_ports, remote_ports, cgroups
+ *                    which flows are wanted: see choice.c
  *   gate             name of the attached gate, or none (read only)
  *   flows            flows offloaded now, all namespaces (read only)
  *   reasons/NAME     uploads, refused offers and judgements that found NAME
@@ -21,6 +23,7 @@
 #include <linux/module.h>
 #include <linux/sysfs.h>
 
+#include "choice.h"
 #include "flow.h"
 #include "gate.h"
 #include "knobs.h"
@@ -44,13 +47,16 @@ struct knob {
 	struct kobj_attribute attr;
 	unsigned int *value;
 	unsigned int max;
+	enum chimney_reason reason;
 };
 
-#define KNOB(_name, _max)						\
+/* _reason: for which flows leave the path if automatic mode finds it too much */
+#define KNOB(_name, _max, _reason)					\
 static struct knob knob_##_name = {					\
 	.attr = __ATTR(_name, 0644, knob_show, knob_store),		\
 	.value = &chimney_##_name,					\
 	.max = _max,							\
+	.reason = CHIMNEY_##_reason,					\
 };									\
 module_param_cb(_name, &knob_param_ops, &knob_##_name, 0)
 
@@ -85,19 +91,37 @@ static ssize_t knob_show(struct kobject *kobj, struct kobj_attribute *attr,
 	return sysfs_emit(buf, "%u\n", READ_ONCE(*knob->value));
 }
 
+/* Every flow is to be judged afresh.  Context: chimney_mutex held. */
+static void rejudge(enum chimney_reason reason)
+{
+	static const struct chimney_selector all;
+
+	chimney_flows_revoke(&all, reason);
+	/* packets that others have in their hands are gone by then */
+	synchronize_rcu();
+}
+
 static ssize_t knob_store(struct kobject *kobj, struct kobj_attribute *attr,
 			  const char *buf, size_t len)
 {
-	return knob_parse(container_of(attr, struct knob, attr), buf) ?: len;
+	const struct knob *knob = container_of(attr, struct knob, attr);
+	int err;
+
+	mutex_lock(&chimney_mutex);
+	err = knob_parse(knob, buf);
+	if (!err && knob->reason && chimney_mode == CHIMNEY_MODE_AUTOMATIC)
+		rejudge(knob->reason);
+	mutex_unlock(&chimney_mutex);
+	return err ?: len;
 }
 
-KNOB(max_flows, 1 << 24);
+KNOB(max_flows, 1 << 24, NONE);
 MODULE_PARM_DESC(max_flows, "flows per network namespace (default: 65536)");
-KNOB(automatic_speed, INT_MAX);
+KNOB(automatic_speed, INT_MAX, SPEED);
 MODULE_PARM_DESC(automatic_speed, "automatic mode: least link speed in Mbit/s (default: 10000)");
-KNOB(automatic_rtt, INT_MAX);
+KNOB(automatic_rtt, INT_MAX, RTT);
 MODULE_PARM_DESC(automatic_rtt, "automatic mode: longest round trip in microseconds (default: 20000)");
-KNOB(automatic_bytes, INT_MAX);
+KNOB(automatic_bytes, INT_MAX, BYTES);
 MODULE_PARM_DESC(automatic_bytes, "automatic mode: least bytes exchanged (default: 133120)");
 
 static int mode_parse(const char *buf)
@@ -135,18 +159,14 @@ static ssize_t mode_show(struct kobject *kobj, struct kobj_attribute *attr,
 static ssize_t mode_store(struct kobject *kobj, struct kobj_attribute *attr,
 			  const char *buf, size_t len)
 {
-	static const struct chimney_selector all;
 	int mode = mode_parse(buf);
 
 	if (mode < 0)
 		return mode;
 	mutex_lock(&chimney_mutex);
 	WRITE_ONCE(chimney_mode, mode);
-	if (mode == CHIMNEY_MODE_DISABLED) {
-		chimney_flows_revoke(&all, CHIMNEY_MODE);
-		/* packets that others have in their hands are gone by then */
-		synchronize_rcu();
-	}
+	if (mode != CHIMNEY_MODE_ENABLED)
+		rejudge(CHIMNEY_MODE);
 	chimney_gate_rearm();
 	mutex_unlock(&chimney_mutex);
 	return len;
@@ -233,6 +253,7 @@ int chimney_knobs_init(void)
 	if (!chimney_kobj)
 		return -ENOMEM;
 	err = sysfs_create_files(chimney_kobj, knob_attrs);
+	err = err ?: sysfs_create_files(chimney_kobj, chimney_choice_attrs);
 	err = err ?: sysfs_create_group(chimney_kobj, &reason_group);
 	if (err)
 		kobject_put(chimney_kobj);

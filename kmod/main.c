@@ -17,6 +17,7 @@
  */
 #include <linux/module.h>
 
+#include "choice.h"
 #include "device.h"
 #include "flow.h"
 #include "gate.h"
@@ -49,6 +50,7 @@ static int __init chimney_init(void)
 
 err_gate:
 	chimney_knobs_exit();
+	chimney_choice_exit();
 err_knobs:
 	chimney_devices_exit();
 err_devices:
@@ -62,6 +64,7 @@ err_netns:
 static void __exit chimney_exit(void)
 {
 	chimney_knobs_exit();
+	chimney_choice_exit();
 	chimney_devices_exit();
 	chimney_flows_drain();
 	chimney_netns_exit();

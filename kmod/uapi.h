@@ -41,9 +41,13 @@ enum chimney_state {
 #define CHIMNEY_REASONS(X)						       \
 	X(NONE, "none", "nothing keeps it from the path")		       \
 	X(NO_GATE, "no-gate", "no gate is attached")			       \
-	X(MODE, "mode", "mode is disabled")				       \
+	X(MODE, "mode", "mode is disabled, or was changed a moment ago")       \
 	X(DEVICE, "device",						       \
 	  "chimney is off on its device, or does not serve that kind")	       \
+	X(PORTS, "ports",						       \
+	  "its ports are not of those chosen (local_ports, remote_ports)")     \
+	X(CGROUP, "cgroup",						       \
+	  "the cgroup of its socket is not of those chosen (cgroups)")	       \
 	X(NOT_ESTABLISHED, "not-established", "it is not ESTABLISHED")	       \
 	X(NOT_JUDGED, "not-judged",					       \
 	  "the gate has yet to judge segments of both directions")	       \
