@@ -30,6 +30,7 @@
 #include <net/l3mdev.h>
 #include <net/mptcp.h>
 #include <net/route.h>
+#include <net/tls.h>
 #include <net/transp_v6.h>
 
 #include "capture.h"
@@ -185,6 +186,45 @@ static bool sock_signed(const struct sock *sk)
 	return false;
 }
 
+/*
+ * What kTLS does by itself it does above TCP, which is no business of the path.
+ * What it has the NIC do has not been tested.
+ */
+static bool sock_has_ulp(const struct sock *sk)
+{
+	const struct inet_connection_sock *icsk = inet_csk(sk);
+	const struct tcp_ulp_ops *ulp = READ_ONCE(icsk->icsk_ulp_ops);
+	const struct tls_context *tls;
+
+	if (!ulp)
+		return false;
+	if (strcmp(ulp->name, "tls"))
+		return true;
+	tls = rcu_dereference(icsk->icsk_ulp_data);
+	return tls && (tls->tx_conf > TLS_SW || tls->rx_conf > TLS_SW);
+}
+
+/* What an application may ask of its socket at any time.  Context: RCU read side. */
+static u64 feature_reasons(const struct sock *sk)
+{
+	u64 reasons = 0;
+
+	if (sk_is_mptcp(sk))
+		reasons |= CHIMNEY_MASK(MPTCP);
+	if (sock_has_ulp(sk))
+		reasons |= CHIMNEY_MASK(ULP);
+	if (tcp_sk(sk)->repair)
+		reasons |= CHIMNEY_MASK(REPAIR);
+	if (sock_signed(sk))
+		reasons |= CHIMNEY_MASK(SIGNED);
+	/* TPROXY makes what arrives the socket's */
+	if (inet_test_bit(TRANSPARENT, sk))
+		reasons |= CHIMNEY_MASK(REWRITTEN);
+	if (chimney_sock_has_ip_options(sk))
+		reasons |= CHIMNEY_MASK(IP_OPTIONS);
+	return reasons;
+}
+
 /**
  * chimney_sock_reasons() - all that the module itself holds against a socket
  * @sk: a full TCP socket; what it tells without its lock may be out of date
@@ -205,25 +245,13 @@ u64 chimney_sock_reasons(const struct sock *sk)
 		reasons |= CHIMNEY_MASK(NOT_ESTABLISHED);
 	if (!sk->sk_net_refcnt)
 		reasons |= CHIMNEY_MASK(KERNEL_SOCKET);
-	if (sk_is_mptcp(sk))
-		reasons |= CHIMNEY_MASK(MPTCP);
-	if (READ_ONCE(inet_csk(sk)->icsk_ulp_ops))
-		reasons |= CHIMNEY_MASK(ULP);
-	if (tcp_sk(sk)->repair)
-		reasons |= CHIMNEY_MASK(REPAIR);
-	if (sock_signed(sk))
-		reasons |= CHIMNEY_MASK(SIGNED);
-	/* TPROXY makes what arrives the socket's */
-	if (inet_test_bit(TRANSPARENT, sk))
-		reasons |= CHIMNEY_MASK(REWRITTEN);
-	if (chimney_sock_has_ip_options(sk))
-		reasons |= CHIMNEY_MASK(IP_OPTIONS);
 	if (!sock_flow(sk) &&
 	    atomic_read(&cnet->nr_flows) >= READ_ONCE(chimney_max_flows))
 		reasons |= CHIMNEY_MASK(TABLE_FULL);
 
 	rcu_read_lock();
 	reasons |= chimney_choice_reasons(sk);
+	reasons |= feature_reasons(sk);
 	if (chimney_raw_active(sock_packet_family(sk) == AF_INET6 ?
 			       cnet->raw6 : cnet->raw4, cnet->net))
 		reasons |= CHIMNEY_MASK(RAW_SOCKET);
@@ -865,6 +893,7 @@ static void flow_sweep(struct chimney_flow *flow)
 {
 	enum chimney_reason reason = CHIMNEY_NONE;
 	struct sock *sk = flow->sk;
+	u64 features;
 
 	if (READ_ONCE(flow->state) != CHIMNEY_OFFLOADED)
 		return;
@@ -876,8 +905,11 @@ static void flow_sweep(struct chimney_flow *flow)
 		chimney_flow_upload(flow, NULL, CHIMNEY_CLOSED);
 		return;
 	}
+	features = feature_reasons(sk);
 	if (sk->sk_state != TCP_ESTABLISHED)
 		reason = CHIMNEY_CLOSING;
+	else if (features)
+		reason = __ffs64(features);
 	else if (chimney_ct_dying(&flow->ct))
 		reason = CHIMNEY_CONNTRACK;
 	else if (chimney_ct_expiring(&flow->ct))

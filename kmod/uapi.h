@@ -59,7 +59,7 @@ enum chimney_state {
 	X(BYTES, "bytes",						       \
 	  "automatic mode: it has not yet carried automatic_bytes")	       \
 	X(MPTCP, "mptcp", "it is an MPTCP subflow")			       \
-	X(ULP, "ulp", "an upper-layer protocol (kTLS ...) is attached")	       \
+	X(ULP, "ulp", "kTLS by the NIC, or another protocol above TCP")	       \
 	X(REPAIR, "repair", "it is in TCP_REPAIR mode")			       \
 	X(SIGNED, "signed", "its segments are signed (TCP MD5 or AO)")	       \
 	X(KERNEL_SOCKET, "kernel-socket", "the kernel itself owns the socket") \
