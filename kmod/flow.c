@@ -676,6 +676,8 @@ enum chimney_reason chimney_flow_offer(struct sock *sk, struct sk_buff *skb,
 	flow->mark = packet->mark;
 	flow->priority = packet->priority;
 	flow->state = CHIMNEY_OFFLOADING;
+	flow->portpair = sk->sk_portpair;
+	flow->addrpair = sk->sk_addrpair;
 	sock_key(sk, &flow->key);
 	chimney_ct_get(&flow->ct, skb, CHIMNEY_OUT);
 	refcount_set(&flow->ref, 1);

@@ -75,6 +75,8 @@ static __always_inline bool chimney_addr_equal(const struct chimney_addr *a,
  * @node: in chimney_net.table while CHIMNEY_OFFLOADED
  * @key: its tuple
  * @state: enum chimney_state
+ * @portpair: the socket's ports, while it is that of this connection
+ * @addrpair: likewise its IPv4 addresses
  * @sk: the socket; not a reference: it is good to look at only after
  *	chimney_flow_get_sk()
  * @cnet: its namespace
@@ -111,6 +113,8 @@ struct chimney_flow {
 	struct rhash_head node;
 	struct chimney_key key;
 	int state;
+	__portpair portpair;
+	__addrpair addrpair;
 	struct sock *sk;
 	struct chimney_net *cnet;
 	struct chimney_dev *cdev;
@@ -246,18 +250,20 @@ static __always_inline bool chimney_flow_get_sk(const struct chimney_flow *flow)
  * @v6: its packets are IPv6
  *
  * connect() can make a socket another connection's without a packet in between
- * (TCP_REPAIR).
+ * (TCP_REPAIR), maybe one that differs in the local port alone.
  */
 static __always_inline bool chimney_flow_is_of(const struct chimney_flow *flow,
 					       const struct sock *sk, bool v6)
 {
-	const struct chimney_addr remote =
-		v6 ? chimney_addr6(&sk->sk_v6_daddr) :
-		     chimney_addr4(inet_sk(sk)->inet_daddr);
+	const struct chimney_addr local = chimney_addr6(&sk->sk_v6_rcv_saddr);
+	const struct chimney_addr remote = chimney_addr6(&sk->sk_v6_daddr);
 
-	return inet_sk(sk)->inet_dport == flow->key.rport &&
-	       (!v6 || remote.hi == flow->key.remote.hi) &&
-	       remote.lo == flow->key.remote.lo;
+	if (sk->sk_portpair != flow->portpair)
+		return false;
+	if (v6)
+		return chimney_addr_equal(&remote, &flow->key.remote) &&
+		       chimney_addr_equal(&local, &flow->key.local);
+	return sk->sk_addrpair == flow->addrpair;
 }
 
 /**
