@@ -95,10 +95,10 @@ lib_cleanup() {
 } 2>/dev/null
 trap lib_cleanup EXIT
 
-# listener: talk listens in host-b.
+# listener [OPTIONS]: talk listens in host-b.
 listener() {
 	# no function in the background: its process would be a shell, and ending that leaves talk
-	nsenter --net=/run/netns/host-b "$DIR"/talk listen $PORT &
+	nsenter --net=/run/netns/host-b "$DIR"/talk "$@" listen $PORT &
 	pids+=($!)
 	until_true listening
 }

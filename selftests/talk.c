@@ -4,7 +4,8 @@
  * carry data, too, but none of them can be told to bind a known port, to go on
  * until it is stopped, to compare what it gets, and to end in a chosen way.
  *
- *   talk listen PORT		echo whatever comes, on any number of connections
+ *   talk listen PORT		echo whatever comes, on any number of connections;
+ *		with -x, compare it with the stream and send the same by METHOD
  *   talk send ADDRESS PORT	send a known stream, compare what comes back
  *
  * Options of send:
@@ -19,6 +20,8 @@
  *		end resets: make the socket a listener, echo one connection)
  *   -u MSEC	TCP_USER_TIMEOUT
  *   -m		use an IPv6 socket for an IPv4 address (v4-mapped)
+ *   -x METHOD	send and receive without copying: see zerocopy.c; with -w, from
+ *		SIGUSR1 on
  *
  * Prints "talk: N bytes sent and received, N segments out, N in" and exits 0 if
  * all of the bytes were right.
@@ -40,7 +43,7 @@
 
 #include <err.h>
 
-#define BUFFER 65536
+#include "zerocopy.h"
 
 static volatile sig_atomic_t stop, ended;
 
@@ -57,11 +60,53 @@ static unsigned char stream_byte(unsigned long long pos)
 	return (pos * 2654435761ULL) >> 13;
 }
 
+static unsigned long long sent, received;
+static const struct method *method = &plain;
+
+void stream_fill(unsigned char *buf, size_t len, unsigned long long pos)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		buf[i] = stream_byte(pos + i);
+}
+
+void stream_check(const unsigned char *buf, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		if (buf[i] != stream_byte(received + i))
+			errx(1, "byte %llu is wrong", received + i);
+	received += len;
+}
+
+/* What is to be echoed is the stream, if talk is at the other end, too. */
+static void echo_by_method(int fd)
+{
+	size_t len;
+	ssize_t n;
+
+	if (method->start)
+		method->start(fd);
+	while ((n = method->receive(fd)) > 0)
+		while (sent < received) {
+			len = received - sent;
+			n = method->send(fd, sent, len > BUFFER ? BUFFER : len);
+			if (n < 0 && errno != EAGAIN)
+				_exit(1);
+			sent += n > 0 ? n : 0;
+		}
+	_exit(n < 0);
+}
+
 static void echo(int fd)
 {
 	char buf[BUFFER];
 	ssize_t n, done, w;
 
+	if (method != &plain)
+		echo_by_method(fd);
 	while ((n = read(fd, buf, sizeof(buf))) > 0)
 		for (done = 0; done < n; done += w) {
 			w = write(fd, buf + done, n - done);
@@ -122,7 +167,6 @@ static int dial(const char *host, const char *port, int lport, int mapped)
 	return fd;
 }
 
-static unsigned long long sent, received;
 static const char *end = "close";
 
 static void fail_or_relisten(const char *what)
@@ -135,15 +179,8 @@ static void fail_or_relisten(const char *what)
 
 static void send_some(int fd, size_t max)
 {
-	unsigned char buf[BUFFER];
-	ssize_t n;
-	size_t i;
+	ssize_t n = method->send(fd, sent, max > BUFFER ? BUFFER : max);
 
-	if (max > sizeof(buf))
-		max = sizeof(buf);
-	for (i = 0; i < max; i++)
-		buf[i] = stream_byte(sent + i);
-	n = send(fd, buf, max, MSG_NOSIGNAL);
 	if (n < 0 && errno != EAGAIN && errno != EINTR)
 		fail_or_relisten("send");
 	if (n > 0)
@@ -152,20 +189,12 @@ static void send_some(int fd, size_t max)
 
 static void receive_some(int fd)
 {
-	unsigned char buf[BUFFER];
-	ssize_t n, i;
+	ssize_t n = method->receive(fd);
 
-	n = recv(fd, buf, sizeof(buf), 0);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n < 0)
-		return fail_or_relisten("recv");
+	if (n < 0 && errno != EAGAIN && errno != EINTR)
+		fail_or_relisten("recv");
 	if (!n)
 		errx(1, "the other end closed after %llu bytes", received);
-	for (i = 0; i < n; i++)
-		if (buf[i] != stream_byte(received + i))
-			errx(1, "byte %llu is wrong", received + i);
-	received += n;
 }
 
 static void talk(int fd, size_t message, unsigned long long total, int pause)
@@ -218,11 +247,12 @@ int main(int argc, char **argv)
 	struct linger linger = { .l_onoff = 1 };
 	unsigned long long total = ~0ULL;
 	int fd, c, lport = 0, pause = 0, mapped = 0, timeout = 0, wait = 0;
+	const struct method *wanted = &plain;
 	struct tcp_info info = {};
 	socklen_t len = sizeof(info);
 	size_t message = 1;
 
-	while ((c = getopt(argc, argv, "p:s:n:i:e:u:mw")) != -1)
+	while ((c = getopt(argc, argv, "p:s:n:i:e:u:mwx:")) != -1)
 		switch (c) {
 		case 'p':
 			lport = atoi(optarg);
@@ -248,15 +278,20 @@ int main(int argc, char **argv)
 		case 'w':
 			wait = 1;
 			break;
+		case 'x':
+			wanted = method_find(optarg);
+			break;
 		default:
 			return 2;
 		}
 	argv += optind;
 	argc -= optind;
-	if (argc == 2 && !strcmp(argv[0], "listen"))
+	if (argc == 2 && !strcmp(argv[0], "listen")) {
+		method = wanted;
 		return listen_forever(argv[1]);
+	}
 	if (argc != 3 || strcmp(argv[0], "send"))
-		errx(2, "talk listen PORT | talk [OPTIONS] send ADDRESS PORT");
+		errx(2, "talk [-x METHOD] listen PORT | talk [OPTIONS] send ADDRESS PORT");
 
 	signal(SIGTERM, on_signal);
 	signal(SIGUSR1, on_signal);
@@ -268,8 +303,13 @@ int main(int argc, char **argv)
 		total = total == ~0ULL ? total : sent + total;
 		stop = ended;
 	}
+	method = wanted;
+	if (method->start)
+		method->start(fd);
 	talk(fd, message, total, pause);
 	getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len);
+	if (method->finish)
+		method->finish(fd);
 	printf("talk: %llu bytes sent and received, %u segments out, %u in\n",
 	       received, info.tcpi_segs_out, info.tcpi_segs_in);
 	fflush(stdout);
