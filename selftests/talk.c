@@ -4,7 +4,8 @@
  * carry data, too, but none of them can be told to bind a known port, to go on
  * until it is stopped, to compare what it gets, and to end in a chosen way.
  *
- *   talk listen PORT		echo whatever comes, on any number of connections;
+ *   talk listen PORT		echo whatever comes, on any number of connections
+ *		(of which it may take a share: SO_REUSEPORT);
  *		with -x, compare it with the stream and send the same by METHOD
  *   talk send ADDRESS PORT	send a known stream, compare what comes back
  *
@@ -126,6 +127,7 @@ static int listen_forever(const char *port)
 
 	signal(SIGCHLD, SIG_IGN);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
 	if (fd < 0 || bind(fd, (void *)&addr, sizeof(addr)) || listen(fd, 1024))
 		err(1, "listen on port %s", port);
 	for (;;) {
