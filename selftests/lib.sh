@@ -84,6 +84,8 @@ topology_gone() {
 	ip netns del host-b
 } 2>/dev/null
 
+mode() { echo "$1" >/sys/kernel/chimney/mode; }
+
 gate_load() { modprobe chimney && chimneyctl gate load; }
 
 lib_cleanup() {
@@ -108,14 +110,14 @@ listening() { [ -n "$(b ss -Hltn "sport = :$PORT")" ]; }
 # talk_stop LPORT, whose status tells whether every byte came back as it was sent.
 talk_out=$(mktemp -d)/talk
 declare -A talk_pid
-talk() {
+talk() { talk_start "$@" && until_true connected "$1"; }
+talk_start() {
 	local lport=$1 opts=()
 	shift
 	while [ "$1" != -- ]; do opts+=("$1"); shift; done
 	nsenter --net=/run/netns/host-a "$DIR"/talk -p "$lport" "${opts[@]}" send "$2" $PORT >"$talk_out.$lport" 2>&1 &
 	talk_pid[$lport]=$!
 	pids+=($!)
-	until_true connected "$lport"
 }
 connected() { [ -n "$(a ss -Htn state established "sport = :$1")" ]; }
 talk_stop() {
@@ -128,6 +130,18 @@ talk_wait() {
 	sed 's/^/# /' "$talk_out.$1"
 	return $status
 }
+
+# talk_prepared LPORT COMMAND... -- ADDRESS: a conversation for which COMMAND has been run before it connects.
+talk_prepared() {
+	local command=()
+	while [ "$2" != -- ]; do command+=("$2"); set -- "$1" "${@:3}"; done
+	talk_start "$1" -z -s 2000 -i 2 -- "$3" && until_true stopped "$1" && "${command[@]}" &&
+		kill -CONT "${talk_pid[$1]}" && until_true connected "$1"
+}
+stopped() { [ "$(cut -d ' ' -f 3 "/proc/${talk_pid[$1]}/stat")" = T ]; }
+
+# sock LPORT COMMAND...: sock.py on the socket of a conversation.
+sock() { "$DIR"/sock.py "${talk_pid[$1]}" "${@:2}"; }
 
 # all COMMAND...: for each conversation of $ports, whose local port is the last argument.
 all() {

@@ -23,6 +23,9 @@
  *   -m		use an IPv6 socket for an IPv4 address (v4-mapped)
  *   -x METHOD	send and receive without copying: see zerocopy.c; with -w, from
  *		SIGUSR1 on
+ *   -M		use MPTCP; also an option of listen
+ *   -z		stop (as by SIGSTOP) before connecting: until SIGCONT comes, the
+ *		socket can be given options (sock.py)
  *
  * Prints "talk: N bytes sent and received, N segments out, N in" and exits 0 if
  * all of the bytes were right.
@@ -47,6 +50,7 @@
 #include "zerocopy.h"
 
 static volatile sig_atomic_t stop, ended;
+static int protocol;
 
 static void on_signal(int sig)
 {
@@ -123,7 +127,7 @@ static int listen_forever(const char *port)
 		.sin6_family = AF_INET6,
 		.sin6_port = htons(atoi(port)),
 	};
-	int fd = socket(AF_INET6, SOCK_STREAM, 0), one = 1, conn;
+	int fd = socket(AF_INET6, SOCK_STREAM, protocol), one = 1, conn;
 
 	signal(SIGCHLD, SIG_IGN);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
@@ -143,7 +147,8 @@ static int listen_forever(const char *port)
 	}
 }
 
-static int dial(const char *host, const char *port, int lport, int mapped)
+static int dial(const char *host, const char *port, int lport, int mapped,
+		int halt)
 {
 	struct addrinfo hints = {
 		.ai_family = mapped ? AF_INET6 : AF_UNSPEC,
@@ -156,7 +161,9 @@ static int dial(const char *host, const char *port, int lport, int mapped)
 	e = getaddrinfo(host, port, &hints, &ai);
 	if (e)
 		errx(1, "%s: %s", host, gai_strerror(e));
-	fd = socket(ai->ai_family, SOCK_STREAM, 0);
+	fd = socket(ai->ai_family, SOCK_STREAM, protocol);
+	if (halt)
+		raise(SIGSTOP);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	/* sin_port and sin6_port are in the same place */
@@ -248,13 +255,13 @@ int main(int argc, char **argv)
 {
 	struct linger linger = { .l_onoff = 1 };
 	unsigned long long total = ~0ULL;
-	int fd, c, lport = 0, pause = 0, mapped = 0, timeout = 0, wait = 0;
+	int fd, c, lport = 0, pause = 0, mapped = 0, timeout = 0, wait = 0, halt = 0;
 	const struct method *wanted = &plain;
 	struct tcp_info info = {};
 	socklen_t len = sizeof(info);
 	size_t message = 1;
 
-	while ((c = getopt(argc, argv, "p:s:n:i:e:u:mwx:")) != -1)
+	while ((c = getopt(argc, argv, "p:s:n:i:e:u:mwx:Mz")) != -1)
 		switch (c) {
 		case 'p':
 			lport = atoi(optarg);
@@ -283,6 +290,12 @@ int main(int argc, char **argv)
 		case 'x':
 			wanted = method_find(optarg);
 			break;
+		case 'M':
+			protocol = IPPROTO_MPTCP;
+			break;
+		case 'z':
+			halt = 1;
+			break;
 		default:
 			return 2;
 		}
@@ -297,7 +310,7 @@ int main(int argc, char **argv)
 
 	signal(SIGTERM, on_signal);
 	signal(SIGUSR1, on_signal);
-	fd = dial(argv[1], argv[2], lport, mapped);
+	fd = dial(argv[1], argv[2], lport, mapped, halt);
 	if (timeout)
 		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
 	if (wait) {
