@@ -269,10 +269,16 @@ static __always_inline bool chimney_flow_is_of(const struct chimney_flow *flow,
 /**
  * chimney_sock_has_ip_options() - do a socket's packets carry IP options?
  * @sk: the socket
+ *
+ * IPv4's are there, but empty, when they have been taken away again.
+ *
+ * Context: RCU read side.
  */
 static __always_inline bool chimney_sock_has_ip_options(const struct sock *sk)
 {
-	return rcu_access_pointer(inet_sk(sk)->inet_opt) ||
+	const struct ip_options_rcu *opt = rcu_dereference(inet_sk(sk)->inet_opt);
+
+	return (unlikely(opt) && opt->opt.optlen) ||
 	       (sk->sk_family == AF_INET6 &&
 		rcu_access_pointer(inet6_sk(sk)->opt));
 }
