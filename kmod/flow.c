@@ -176,7 +176,15 @@ static u64 automatic_reasons(const struct sock *sk, const struct dst_entry *dst)
 static bool sock_signed(const struct sock *sk)
 {
 #ifdef CONFIG_TCP_MD5SIG
-	if (rcu_access_pointer(tcp_sk(sk)->md5sig_info))
+	const struct tcp_md5sig_info *md5;
+	bool keys;
+
+	/* stays when the last key has gone */
+	rcu_read_lock();
+	md5 = rcu_dereference(tcp_sk(sk)->md5sig_info);
+	keys = md5 && !hlist_empty(&md5->head);
+	rcu_read_unlock();
+	if (keys)
 		return true;
 #endif
 #ifdef CONFIG_TCP_AO
@@ -907,6 +915,7 @@ static void flow_sweep(struct chimney_flow *flow)
 		chimney_flow_upload(flow, NULL, CHIMNEY_CLOSED);
 		return;
 	}
+	/* until now, TCP itself has seen to what took the path */
 	features = feature_reasons(sk);
 	if (sk->sk_state != TCP_ESTABLISHED)
 		reason = CHIMNEY_CLOSING;
