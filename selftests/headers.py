@@ -4,10 +4,10 @@
 Compares the headers of one connection's segments in two captures of capture.py.
 
   headers.py HOST PATH LPORT [FIELD=VALUE]...
-      exits 0 if those that LPORT has sent are alike in both: all of the IP header but what differs between any two
-      packets (lengths, checksums), and of TCP's the flags and kinds of options. Data and pure acknowledgements are
-      compared by themselves, and both are there; what was sent again is not compared (ECN treats it differently). IP IDs
-      have to go up by one. Each FIELD has to have this VALUE on data.
+      exits 0 if those that LPORT has sent are alike in both: all of the IP header but what any two packets differ in
+      (lengths, checksums), and of TCP's the flags and kinds of options. Data and pure acknowledgements are compared by
+      themselves, and both are there; what was sent again is not (ECN treats it differently). IP IDs have to go up by
+      one. Each FIELD has to have this VALUE on data.
 """
 import socket
 import struct

@@ -17,7 +17,7 @@ dir=$(mktemp -d)
 record() {
 	nsenter --net=/run/netns/host-b "$DIR"/capture.py listen "$1" dev=eth0 2>"$1.log" &
 	local pid=$!
-	pids+=($pid)
+	pids+=("$pid")
 	until_true grep -q "^listening" "$1.log" && until_true moved_on $port "$(segments $port)" 200 && kill $pid &&
 		wait $pid
 }
