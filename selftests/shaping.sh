@@ -1,0 +1,100 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Shaping is obeyed by offloaded flows: what was configured is there before the connection, put on while it
+# is offloaded and busy, and taken off again. Each rate holds within 5 per cent, and is the host path's within 5.
+# Topology veth of lib.sh.
+#
+#     netns host-a                             netns host-b
+#     talk ── [eth0, shaped] ------ [eth0] ── talk, which echoes
+#
+# The rate is low, so that it is never emulation that limits it, and taken from the bytes that are acknowledged, with the
+# headers that their frames had.
+
+source "$(dirname "$(readlink -f "$0")")"/lib.sh
+
+RATE=4000000 BYTES=1000000
+
+qdisc() { a tc qdisc replace dev eth0 root "$@"; }
+no_qdisc() { a tc qdisc del dev eth0 root; }
+
+# a burst makes up for timers that are late
+htb_on() {
+	qdisc handle 1: htb default 1 && a tc class add dev eth0 parent 1: classid 1:1 htb rate $RATE burst 16k cburst 16k
+}
+tbf_on() { qdisc tbf rate $RATE burst 16k latency 300ms; }
+netem_on() { qdisc netem rate $RATE delay 5ms; }
+fq_on() { qdisc fq maxrate $RATE; }
+
+# Of frames, in bit/s.
+rate() {
+	local frames again
+	read -r _ frames again < <(sock $port rate $BYTES "$headers") || return
+	((again == 0)) || say "$again bit/s were sent again" >&2
+	echo "$frames"
+}
+
+# steady: sets $rate. That it is below may be the machine's doing, and is looked at again; that it is above may not.
+steady() {
+	for _ in 1 2 3; do
+		rate=$(rate) || return
+		((rate < RATE * 97 / 100)) || break
+	done
+	within_5_percent "$rate" $RATE
+}
+within_5_percent() { (($1 > $2 * 95 / 100 && $1 < $2 * 105 / 100)); } # RATE RATE
+
+# The conversation without the path: what the host makes of it.
+in_host_rate() {
+	progress $port && in_host $port && steady
+	local status=$?
+	host=$rate
+	say "in the host: $host bit/s"
+	return $status
+}
+
+# measure WHEN: the rate of the offloaded flow, all of whose bytes take the path meanwhile
+measure() {
+	local path status
+	# what was under way when things changed is none of it
+	until_true both_offloaded $port && progress $port || return
+	path=$(flow $port | jq .tx_bytes)
+	steady
+	status=$?
+	path=$(($(flow $port | jq .tx_bytes) - path))
+	say "$1: $rate bit/s with $path bytes by the path, $host in the host"
+	[ $status = 0 ] && both_offloaded $port && ((path >= BYTES)) && within_5_percent "$rate" "$host"
+}
+
+# Faster than the shaper had it.
+unlimited() { until_true faster && both_offloaded $port; }
+faster() {
+	rate=$(BYTES=$((BYTES / 4)) rate) && say "taken off: $rate bit/s" && ((rate > RATE * 3 / 2))
+}
+
+before() { mode disabled && "$1"_on && talk $port -s 0 -- $peer && in_host_rate && mode enabled && measure "before"; }
+while_busy() { both_offloaded $port && "$1"_on && measure "put on while busy"; }
+taken_off() { no_qdisc && unlimited; }
+last() { taken_off && talk_stop $port; }
+
+shaped() { # NAME ADDRESS
+	local name="$1, IPv4"
+	peer=$2 headers=66 host=0 rate=0
+	[ "$peer" = $B4 ] || name="$1, IPv6" headers=86
+	port=$((port + 1))
+	ktap_test_result "$name: there before the flow is offloaded" before "$1"
+	mode enabled	# should that have failed
+	ktap_test_result "$name: taken off" taken_off
+	ktap_test_result "$name: put on while the flow is busy" while_busy "$1"
+	ktap_test_result "$name: taken off again, every byte right" last
+}
+
+port=33000
+ktap_print_header
+ktap_set_plan 16
+topology veth && gate_load && listener || ktap_exit_fail_msg "topology"
+for h in a b; do $h sysctl -qw net.ipv4.tcp_rmem="4096 131072 262144" net.ipv4.tcp_wmem="4096 131072 262144"; done
+shaped htb $B4
+shaped tbf $B6
+shaped netem $B4
+shaped fq $B6
+ktap_finished
