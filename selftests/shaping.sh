@@ -43,9 +43,12 @@ steady() {
 }
 within_5_percent() { (($1 > $2 * 95 / 100 && $1 < $2 * 105 / 100)); } # RATE RATE
 
+# What was under way when things changed is none of it: more than a window.
+settle() { until_true moved_on $port "$(segments $port)" 400; }
+
 # The conversation without the path: what the host makes of it.
 in_host_rate() {
-	progress $port && in_host $port && steady
+	settle && in_host $port && steady
 	local status=$?
 	host=$rate
 	say "in the host: $host bit/s"
@@ -55,8 +58,7 @@ in_host_rate() {
 # measure WHEN: the rate of the offloaded flow, all of whose bytes take the path meanwhile
 measure() {
 	local path status
-	# what was under way when things changed is none of it
-	until_true both_offloaded $port && progress $port || return
+	until_true both_offloaded $port && settle || return
 	path=$(flow $port | jq .tx_bytes)
 	steady
 	status=$?
