@@ -173,18 +173,15 @@ static u64 automatic_reasons(const struct sock *sk, const struct dst_entry *dst)
 	return reasons;
 }
 
+/* Context: RCU read side. */
 static bool sock_signed(const struct sock *sk)
 {
 #ifdef CONFIG_TCP_MD5SIG
-	const struct tcp_md5sig_info *md5;
-	bool keys;
-
 	/* stays when the last key has gone */
-	rcu_read_lock();
-	md5 = rcu_dereference(tcp_sk(sk)->md5sig_info);
-	keys = md5 && !hlist_empty(&md5->head);
-	rcu_read_unlock();
-	if (keys)
+	const struct tcp_md5sig_info *md5 =
+		rcu_dereference(tcp_sk(sk)->md5sig_info);
+
+	if (md5 && !hlist_empty(&md5->head))
 		return true;
 #endif
 #ifdef CONFIG_TCP_AO
