@@ -27,6 +27,7 @@ static const struct command objects[] = {
 	{ "flows", cmd_flows },
 	{ "explain", cmd_explain },
 	{ "stats", cmd_stats },
+	{ "monitor", cmd_monitor },
 	{ }
 };
 
@@ -41,6 +42,7 @@ static void print_usage(FILE *to)
 	      "  explain LOCAL REMOTE     why one connection is not offloaded, in words;\n"
 	      "                           each end is ADDRESS:PORT, IPv6 [ADDRESS]:PORT\n"
 	      "  stats [DEV]              counters of devices and of reasons\n"
+	      "  monitor                  what becomes of flows, as it happens\n"
 	      "Options:\n"
 	      "  -j, --json               print JSON\n"
 	      "  -p, --pretty             print JSON on several lines\n"

@@ -119,6 +119,8 @@ void evaluators_json(struct json_object *list, bool attached);
 /* flows.c */
 int endpoint_parse(const char *text, struct endpoint *end);
 int flows_read(struct flow_list *list);
+void add_end(struct json_object *obj, const char *key, __u16 family,
+	     const __u8 *addr, __u16 port);
 __u64 flow_reasons(const struct chimney_flow_record *rec);
 struct json_object *flow_json(const struct chimney_flow_record *rec);
 
@@ -128,5 +130,6 @@ int cmd_gate(int argc, char **argv);
 int cmd_flows(int argc, char **argv);
 int cmd_explain(int argc, char **argv);
 int cmd_stats(int argc, char **argv);
+int cmd_monitor(int argc, char **argv);
 
 #endif /* CHIMNEYCTL_H */

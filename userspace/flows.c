@@ -102,9 +102,16 @@ __u64 flow_reasons(const struct chimney_flow_record *rec)
 	return CHIMNEY_MASK(NOT_JUDGED);
 }
 
-/* Its keys begin with l for "local" and r for "remote". */
-static void add_end(struct json_object *obj, const char *key, __u16 family,
-		    const __u8 *addr, __u16 port)
+/**
+ * add_end() - give an object one end of a connection
+ * @obj: the object
+ * @key: "local" or "remote", whose first letter the keys of its parts have
+ * @family: AF_INET or AF_INET6
+ * @addr: its address, IPv4 as v4-mapped IPv6
+ * @port: its port
+ */
+void add_end(struct json_object *obj, const char *key, __u16 family,
+	     const __u8 *addr, __u16 port)
 {
 	const char addr_key[] = { key[0], 'a', 'd', 'd', 'r', '\0' };
 	const char port_key[] = { key[0], 'p', 'o', 'r', 't', '\0' };
