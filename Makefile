@@ -52,7 +52,7 @@ demo:	## show on two virtual NICs what chimney does
 bench:	## count instructions, stock against chimney (out/bench.json)
 	$(VM) run --topology none --icount --timeout 3600 selftests/bench/run.sh
 
-style:	## check coding style: checkpatch, sparse, shellcheck
+style:	## check coding style: checkpatch, sparse, mandoc, shellcheck
 	selftests/vm/style
 
 clean:	## remove what building left
