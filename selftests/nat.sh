@@ -152,7 +152,6 @@ picked_up() { # LPORT LOADED
 # Stopped, it sends nothing new, and nothing is on its way.
 acknowledged() { stopped "$1" && not unacked "$1" && quiet_b "$1"; }
 unacked() { a ss -Htni "sport = :$1" | grep -q unacked; }
-stopped() { grep -q "^State:.*T" "/proc/${talk_pid[$1]}/status"; }
 quiet_b() { [ "$(b ss -Htn "dport = :$1" | awk '{ print $2 + $3 }')" = 0 ]; }
 picked_up_alike() {
 	local without

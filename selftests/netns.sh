@@ -65,7 +65,6 @@ own_flows() {
 	kill -CONT "${talk_pid[36000]}"
 	until_true more_packets host-a 36000 $((here + 50))
 }
-stopped() { grep -q "^State:.*T" "/proc/${talk_pid[$1]}/status"; }
 
 # Rules, IPsec and captures of one are not the other's.
 own_policy() { # COMMAND...: a change in host-c
