@@ -29,16 +29,6 @@
 #define CHIMNEY_NR_PORTS	65536
 #define CHIMNEY_CGROUP_PATH	255
 
-/* Context: process, chimney_mutex held. */
-static void choice_changed(enum chimney_reason reason)
-{
-	static const struct chimney_selector all;
-
-	chimney_flows_revoke(&all, reason);
-	/* what was chosen before is not looked at any more after this */
-	synchronize_rcu();
-}
-
 /* @bits: NULL for all */
 struct port_list {
 	struct kobj_attribute attr;
@@ -75,7 +65,7 @@ static int ports_set(struct port_list *list, const char *buf)
 	mutex_lock(&chimney_mutex);
 	old = rcu_replace_pointer(list->bits, bits,
 				  lockdep_is_held(&chimney_mutex));
-	choice_changed(CHIMNEY_PORTS);
+	chimney_flows_revoke_all(CHIMNEY_PORTS);
 	mutex_unlock(&chimney_mutex);
 	bitmap_free(old);
 	return 0;
@@ -201,7 +191,7 @@ static int chosen_add(const char *path, size_t len)
 	chosen->len = len;
 	memcpy(chosen->path, path, len);
 	list_add_tail_rcu(&chosen->list, &chosen_cgroups);
-	choice_changed(CHIMNEY_CGROUP);
+	chimney_flows_revoke_all(CHIMNEY_CGROUP);
 	return 0;
 }
 
@@ -214,7 +204,7 @@ static int chosen_remove(const char *path, size_t len)
 		return -ENOENT;
 	}
 	list_del_rcu(&chosen->list);
-	choice_changed(CHIMNEY_CGROUP);
+	chimney_flows_revoke_all(CHIMNEY_CGROUP);
 	kfree(chosen);
 	return 0;
 }
@@ -225,7 +215,7 @@ static void chosen_remove_all(void)
 	LIST_HEAD(gone);
 
 	list_splice_init_rcu(&chosen_cgroups, &gone, synchronize_rcu);
-	choice_changed(CHIMNEY_CGROUP);
+	chimney_flows_revoke_all(CHIMNEY_CGROUP);
 	list_for_each_entry_safe(chosen, next, &gone, list)
 		kfree(chosen);
 }

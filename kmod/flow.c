@@ -870,6 +870,23 @@ u32 chimney_flows_revoke(const struct chimney_selector *selector,
 }
 
 /**
+ * chimney_flows_revoke_all() - the same for all flows, and nothing lags behind
+ * @reason: why
+ *
+ * Packets that other CPUs have in their hands, and whatever they have looked up
+ * before, are gone when it returns.
+ *
+ * Context: process.
+ */
+void chimney_flows_revoke_all(enum chimney_reason reason)
+{
+	static const struct chimney_selector all;
+
+	chimney_flows_revoke(&all, reason);
+	synchronize_rcu();
+}
+
+/**
  * chimney_flows_revoke_dev() - the same for the flows of a device
  * @dev: the device
  * @reason: why

@@ -313,6 +313,7 @@ void chimney_sock_upload(struct sock *sk, enum chimney_reason reason);
 void chimney_flow_finish(struct chimney_flow *flow, struct sock *sk);
 u32 chimney_flows_revoke(const struct chimney_selector *sel,
 			 enum chimney_reason reason);
+void chimney_flows_revoke_all(enum chimney_reason reason);
 u32 chimney_flows_revoke_dev(const struct net_device *dev,
 			     enum chimney_reason reason);
 int chimney_flows_init(void);

@@ -249,15 +249,6 @@ static int gate_validate(void *kdata)
 	return 0;
 }
 
-/* All flows back to the host; nobody calls the old gate afterwards. */
-static void gate_gone(void)
-{
-	static const struct chimney_selector all;
-
-	chimney_flows_revoke(&all, CHIMNEY_NO_GATE);
-	synchronize_rcu();
-}
-
 static int gate_reg(void *kdata, struct bpf_link *link)
 {
 	int err = -EBUSY;
@@ -276,7 +267,8 @@ static void gate_unreg(void *kdata, struct bpf_link *link)
 {
 	mutex_lock(&chimney_mutex);
 	RCU_INIT_POINTER(chimney_gate, NULL);
-	gate_gone();
+	/* nobody calls the old gate afterwards */
+	chimney_flows_revoke_all(CHIMNEY_NO_GATE);
 	chimney_gate_rearm();
 	mutex_unlock(&chimney_mutex);
 }
@@ -285,7 +277,8 @@ static int gate_update(void *kdata, void *old_kdata, struct bpf_link *link)
 {
 	mutex_lock(&chimney_mutex);
 	rcu_assign_pointer(chimney_gate, kdata);
-	gate_gone();
+	/* nobody calls the old gate afterwards */
+	chimney_flows_revoke_all(CHIMNEY_NO_GATE);
 	mutex_unlock(&chimney_mutex);
 	return 0;
 }

@@ -91,16 +91,6 @@ static ssize_t knob_show(struct kobject *kobj, struct kobj_attribute *attr,
 	return sysfs_emit(buf, "%u\n", READ_ONCE(*knob->value));
 }
 
-/* Every flow is to be judged afresh.  Context: chimney_mutex held. */
-static void rejudge(enum chimney_reason reason)
-{
-	static const struct chimney_selector all;
-
-	chimney_flows_revoke(&all, reason);
-	/* packets that others have in their hands are gone by then */
-	synchronize_rcu();
-}
-
 static ssize_t knob_store(struct kobject *kobj, struct kobj_attribute *attr,
 			  const char *buf, size_t len)
 {
@@ -110,7 +100,7 @@ static ssize_t knob_store(struct kobject *kobj, struct kobj_attribute *attr,
 	mutex_lock(&chimney_mutex);
 	err = knob_parse(knob, buf);
 	if (!err && knob->reason && chimney_mode == CHIMNEY_MODE_AUTOMATIC)
-		rejudge(knob->reason);
+		chimney_flows_revoke_all(knob->reason);
 	mutex_unlock(&chimney_mutex);
 	return err ?: len;
 }
@@ -166,7 +156,7 @@ static ssize_t mode_store(struct kobject *kobj, struct kobj_attribute *attr,
 	mutex_lock(&chimney_mutex);
 	WRITE_ONCE(chimney_mode, mode);
 	if (mode != CHIMNEY_MODE_ENABLED)
-		rejudge(CHIMNEY_MODE);
+		chimney_flows_revoke_all(CHIMNEY_MODE);
 	chimney_gate_rearm();
 	mutex_unlock(&chimney_mutex);
 	return len;
