@@ -53,4 +53,16 @@ static __always_inline u64 netns_cookie(const struct net *net)
 	return net ? BPF_CORE_READ(net, net_cookie) : 0;
 }
 
+static __always_inline u64 socket_netns(const struct sock *sk)
+{
+	return netns_cookie(BPF_CORE_READ(sk, __sk_common.skc_net.net));
+}
+
+static __always_inline void revoke_netns(u64 netns, u32 reason)
+{
+	struct chimney_selector selector = { .netns = netns };
+
+	revoke(&selector, reason);
+}
+
 #endif /* CHIMNEY_BPF_GATE_H */

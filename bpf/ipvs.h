@@ -17,18 +17,11 @@ static __always_inline u64 ipvs_judge(const struct sk_buff *skb)
 	return 0;
 }
 
-static __always_inline void ipvs_revoke(const struct net *net)
-{
-	struct chimney_selector selector = { .netns = netns_cookie(net) };
-
-	revoke(&selector, CHIMNEY_IPVS);
-}
-
 /* ipvsadm, keepalived */
 SEC("fexit/ip_vs_genl_set_cmd")
 int BPF_PROG(ipvs_genl, struct sk_buff *skb, struct genl_info *info)
 {
-	ipvs_revoke(BPF_CORE_READ(info, _net.net));
+	revoke_netns(netns_cookie(BPF_CORE_READ(info, _net.net)), CHIMNEY_IPVS);
 	return 0;
 }
 
@@ -36,6 +29,6 @@ int BPF_PROG(ipvs_genl, struct sk_buff *skb, struct genl_info *info)
 SEC("fexit/do_ip_vs_set_ctl")
 int BPF_PROG(ipvs_sockopt, struct sock *sk, int cmd)
 {
-	ipvs_revoke(BPF_CORE_READ(sk, __sk_common.skc_net.net));
+	revoke_netns(socket_netns(sk), CHIMNEY_IPVS);
 	return 0;
 }

@@ -18,14 +18,7 @@
 
 static __always_inline void rules_revoke(u64 netns)
 {
-	struct chimney_selector selector = { .netns = netns };
-
-	revoke(&selector, CHIMNEY_RULES);
-}
-
-static __always_inline u64 socket_netns(const struct sock *sk)
-{
-	return netns_cookie(BPF_CORE_READ(sk, __sk_common.skc_net.net));
+	revoke_netns(netns, CHIMNEY_RULES);
 }
 
 /* nft, iptables-nft, firewalld: any transaction, set elements included */
