@@ -109,7 +109,7 @@ int need_module(void);
 /* evaluators.c */
 struct bpf_link;
 struct bpf_program;
-void evaluators_load_modules(void);
+void evaluators_modules(FILE *command);
 int evaluators_note(int map);
 int evaluators_note_module(int map, const char *module);
 struct bpf_link *evaluators_watch(const struct bpf_program *prog);

@@ -2,14 +2,13 @@
 /*
  * The functions by which rules look at each packet (bpf/evaluators.h) are in a
  * score of modules, of which a host uses one or two.  All of them are loaded
- * here before the gate, so that it can watch them from the first rule on; the
+ * before the gate, so that it can watch them from the first rule on; the
  * gate itself notices what is loaded later.
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <dirent.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -79,21 +78,16 @@ static bool first_of_module(size_t i)
 }
 
 /**
- * evaluators_load_modules() - have all modules there that can be
- *
- * Nothing is lost if that fails: the gate knows what is missing.
+ * evaluators_modules() - the modules that the functions are in
+ * @command: they are added to this, with a blank before each
  */
-void evaluators_load_modules(void)
+void evaluators_modules(FILE *command)
 {
-	char command[1024] = "/sbin/modprobe -qa";
-	size_t i, len = strlen(command);
+	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(evaluators); i++)
 		if (first_of_module(i))
-			len += snprintf(command + len, sizeof(command) - len,
-					" %s", evaluators[i].module);
-	if (len >= sizeof(command) || system(command))
-		return;
+			fprintf(command, " %s", evaluators[i].module);
 }
 
 /* The gate compares all bytes of a name. */

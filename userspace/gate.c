@@ -148,17 +148,21 @@ static bool wait_until(bool (*true_now)(void))
 
 static void load_modules(void)
 {
-	char command[256] = "/sbin/modprobe -qa";
-	size_t i;
+	char *command = NULL;
+	size_t i, len;
+	FILE *words;
 
-	for (i = 0; i < ARRAY_SIZE(optional); i++) {
-		strcat(command, " ");
-		strcat(command, optional[i].module);
-	}
-	evaluators_load_modules();
-	/* what is still missing then, missing() tells */
-	if (system(command))
+	words = open_memstream(&command, &len);
+	if (!words)
 		return;
+	fputs("/sbin/modprobe -qa", words);
+	evaluators_modules(words);
+	for (i = 0; i < ARRAY_SIZE(optional); i++)
+		fprintf(words, " %s", optional[i].module);
+	fclose(words);
+	/* what is still missing then, missing() and the gate itself tell */
+	(void)!system(command);
+	free(command);
 }
 
 /* fentry and fexit programs, and those on tracepoints */
