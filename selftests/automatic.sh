@@ -11,26 +11,24 @@ set_knob() { echo "$2" >$K/"$1"; }
 defaults() { set_knob mode enabled && set_knob automatic_speed 10000 && set_knob automatic_rtt 20000 &&
 	set_knob automatic_bytes 133120; }
 
-kept() { in_host "$1" && has_reason "$1" "$2"; } # LPORT REASON
-
 # keeps KNOB VALUE DEFAULT REASON: VALUE is too much for a flow …
 before() { # … that begins under it
 	local port=$((++port_next))
 	set_knob mode automatic && set_knob "$1" "$2" && talk $port -s 1000 -i 1 -- "$peer" || return
-	until_true moved_on $port 0 600 && kept $port "$4" && [ "$(flow $port | jq .offloads)" = 0 ] || return
+	until_true moved_on $port 0 600 && in_host_for $port "$4" && [ "$(flow $port | jq .offloads)" = 0 ] || return
 	set_knob "$1" "$3" && until_true both_offloaded $port && talk_stop $port
 }
 during() { # … that is offloaded and busy
 	local port=$((++port_next))
 	set_knob mode automatic && talk $port -s 1000 -i 1 -- "$peer" && until_true both_offloaded $port || return
-	set_knob "$1" "$2" && off_path $port && uploaded_for $port "$4" && progress $port && kept $port "$4" || return
+	set_knob "$1" "$2" && off_path $port && uploaded_for $port "$4" && progress $port && in_host_for $port "$4" || return
 	set_knob "$1" "$3" && until_true both_offloaded $port && progress $port && talk_stop $port
 }
 switched() { # … when the mode becomes automatic
 	local port=$((++port_next))
 	set_knob mode enabled && set_knob "$1" "$2" && talk $port -s 1000 -i 1 -- "$peer" || return
 	until_true both_offloaded $port && set_knob mode automatic && off_path $port && progress $port &&
-		kept $port "$4" && set_knob mode enabled && until_true both_offloaded $port && talk_stop $port
+		in_host_for $port "$4" && set_knob mode enabled && until_true both_offloaded $port && talk_stop $port
 }
 case_of() { # COMMAND...: nothing of it is left for the next
 	"$@"
@@ -42,7 +40,7 @@ case_of() { # COMMAND...: nothing of it is left for the next
 far_away() {
 	local port=$((++port_next))
 	set_knob mode automatic && tc -n host-b qdisc add dev eth0 root netem delay 30ms || return
-	talk $port -s 20000 -- $B4 && until_true moved_on $port 0 600 && kept $port rtt || return
+	talk $port -s 20000 -- $B4 && until_true moved_on $port 0 600 && in_host_for $port rtt || return
 	tc -n host-b qdisc del dev eth0 root && until_true both_offloaded $port && talk_stop $port
 }
 
@@ -50,7 +48,7 @@ far_away() {
 reaches_bytes() {
 	local port=$((++port_next))
 	set_knob mode automatic && talk $port -w -s 1000 -i 1 -- $B4 && until_true moved_on $port 0 600 &&
-		kept $port bytes && kill -USR1 "${talk_pid[$port]}" && until_true both_offloaded $port && talk_stop $port
+		in_host_for $port bytes && kill -USR1 "${talk_pid[$port]}" && until_true both_offloaded $port && talk_stop $port
 }
 
 no_speed() {

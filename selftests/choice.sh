@@ -16,18 +16,16 @@ BUSY=(-s 1000 -i 5)
 choose() { echo "$2" >$K/"$1"; } # KNOB VALUE
 is_set() { [ "$(cat $K/"$1")" = "$2" ]; }
 
-kept() { in_host "$1" && has_reason "$1" "$2"; } # LPORT REASON
-
 # ports KNOB ADDRESS LPORT OTHER CHOICE REST: a flow with LPORT is not among CHOICE, but one with OTHER is, and among REST
 # are both.
 ports() {
 	local knob=$1 peer=$2 out=$3 in=$4 choice=$5 rest=$6
 	choose "$knob" "$choice" && talk "$out" "${BUSY[@]}" -- "$peer" && talk "$in" "${BUSY[@]}" -- "$peer" || return
-	until_true moved_on "$out" 0 400 && kept "$out" ports && [ "$(flow "$out" | jq .offloads)" = 0 ] &&
+	until_true moved_on "$out" 0 400 && in_host_for "$out" ports && [ "$(flow "$out" | jq .offloads)" = 0 ] &&
 		until_true offloaded "$in" && is_set "$knob" "$choice" || return
 	choose "$knob" "$rest" && until_true offloaded "$out" && until_true offloaded "$in" || return
 	choose "$knob" "$choice" && off_path "$out" && uploaded_for "$out" ports && progress "$out" &&
-		kept "$out" ports && until_true offloaded "$in" || return
+		in_host_for "$out" ports && until_true offloaded "$in" || return
 	choose "$knob" all && is_set "$knob" all && until_true offloaded "$out" && talk_stop "$out" && talk_stop "$in"
 }
 remote() { # PORT...: the same for host-b, to which host-a's ports are the remote ones
@@ -37,8 +35,8 @@ remote() { # PORT...: the same for host-b, to which host-a's ports are the remot
 		has_reason_b "$flow" ports && until_true both_offloaded "$other" || return
 	choose remote_ports "$flow-$other,7000" && until_true both_offloaded "$flow" && until_true both_offloaded "$other" ||
 		return
-	choose remote_ports "$other" && off_path "$flow" && off_path_b "$flow" && progress "$flow" && kept "$flow" ports &&
-		until_true offloaded_b "$other" && kept "$other" ports || return
+	choose remote_ports "$other" && off_path "$flow" && off_path_b "$flow" && progress "$flow" && in_host_for "$flow" ports &&
+		until_true offloaded_b "$other" && in_host_for "$other" ports || return
 	choose remote_ports all && until_true both_offloaded "$flow" && until_true both_offloaded "$other" &&
 		talk_stop "$flow" && talk_stop "$other"
 }
@@ -50,7 +48,7 @@ talk_in() {
 	echo $BASHPID >$CG/cgroup.procs && return $status
 }
 three() { talk_in chosen/inner 35101 && talk_in chosen-not 35102 && talk_in . 35103; }
-rejected() { for port; do kept "$port" cgroup || return; done; }
+rejected() { for port; do in_host_for "$port" cgroup || return; done; }
 judged() { for port; do until_true moved_on "$port" 0 400 || return; done; }
 
 cgroup_before() {

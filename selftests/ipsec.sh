@@ -87,8 +87,6 @@ flush() { ip -n host-a xfrm policy flush && ip -n host-b xfrm policy flush; }
 # What was sent before is in the counters: the wire keeps the order.
 settle() { a ping -q -c 1 -W 5 "$local_b" >/dev/null && b ping -q -c 1 -W 5 "$local_a" >/dev/null; }
 
-in_host_for() { in_host "$1" && has_reason "$1" "$2"; } # LPORT REASON
-in_host_b_for() { in_host_b "$1" && has_reason_b "$1" "$2"; }
 both_in_host() { in_host_for "$1" ipsec && in_host_b_for "$1" ipsec; }
 tell() { flow "$1" | jq -r '"# " + .local + " " + .state + " " + (.reasons | join(",")) + ", offloads " + (.offloads | tostring)'; }
 

@@ -164,6 +164,8 @@ off_path_b() { not offloaded_b "$1"; }
 in_host_b() { [ "$(flow_b "$1" | jq -r .state)" = in-host ]; }
 has_reason() { flow "$1" | jq -e --arg r "$2" '.reasons | index($r)' >/dev/null; }
 has_reason_b() { flow_b "$1" | jq -e --arg r "$2" '.reasons | index($r)' >/dev/null; }
+in_host_for() { in_host "$1" && has_reason "$1" "$2"; } # LPORT REASON
+in_host_b_for() { in_host_b "$1" && has_reason_b "$1" "$2"; }
 uploaded_for() { [ "$(flow "$1" | jq -r .uploaded)" = "$2" ]; }
 reason_count() { cat "/sys/kernel/chimney/reasons/$1"; }
 

@@ -84,7 +84,7 @@ obeyed() {
 		now is && opt $6 && now was && until_true both_offloaded $port && opt $5 && now is &&
 		until_true offloaded $port && now is && talk_stop $port
 }
-kept_for() { in_host $port && has_reason $port "$1"; }
+kept_for() { in_host_for $port "$1"; }
 
 # refused, ${row[@]} is REASON ADDRESS WAS IS ON OFF: likewise, but with IS the flow stays in the host.
 # shellcheck disable=SC2086 # words
