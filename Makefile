@@ -12,7 +12,7 @@ export KDIR KVER PREFIX DESTDIR
 
 INSTMOD	:= $(DESTDIR)/lib/modules/$(KVER)/updates/chimney
 
-.PHONY: all modules gate tools install uninstall vm check check-debug demo bench style clean distclean help
+.PHONY: all modules gate tools install uninstall vm check check-long check-debug demo bench style clean distclean help
 
 all: modules gate tools	## build all of it (the default) against KDIR
 
@@ -42,6 +42,9 @@ vm:	## a shell in a virtual Debian 13 with module and tools installed
 
 check:	## run all tests in virtual machines; T=name runs one; TOPOLOGY=tap has TSO
 	@TOPOLOGY=$(TOPOLOGY) selftests/vm/check $(T)
+
+check-long:	## the same with the sizes that take long: more rounds, more devices, many flows
+	@LONG=1 TOPOLOGY=$(TOPOLOGY) selftests/vm/check $(T)
 
 check-debug:	## the same on a kernel with KASAN, lockdep, kmemleak and fault injection, which it builds first
 	@KERNEL=debug TOPOLOGY=$(TOPOLOGY) selftests/vm/check $(T)

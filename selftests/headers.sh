@@ -16,19 +16,28 @@ dir=$(mktemp -d)
 # record FILE: what the conversation puts on the wire in some hundred segments
 record() {
 	nsenter --net=/run/netns/host-b "$DIR"/capture.py listen "$1" dev=eth0 2>"$1.log" &
-	local pid=$!
+	local pid=$! status=0
 	pids+=("$pid")
-	until_true grep -q "^listening" "$1.log" && until_true moved_on $port "$(segments $port)" 200 && kill $pid &&
-		wait $pid
+	until_true grep -q "^listening" "$1.log" && until_true moved_on $port "$(segments $port)" 200 && kill $pid || return
+	wait $pid || status=$?
+	[ $status = 0 ] || say "the recording ended with $status: $(<"$1.log")"
+	return $status
 }
 
-# whole_by_path FILE: recorded without a packet that took the host path meanwhile
+# whole_by_path FILE: recorded without a packet that took the host path meanwhile. Any flow may leave the path for a
+# moment; then it is done again.
 whole_by_path() {
-	local life
-	until_true both_offloaded $port && progress $port || return
-	life=$(flow $port | jq .offloads)/$(dev_a fallbacks)
-	record "$1" && offloaded $port && [ "$(flow $port | jq .offloads)/$(dev_a fallbacks)" = "$life" ]
+	local life _
+	for _ in 1 2 3 4 5; do
+		until_true both_offloaded $port && progress $port || return
+		life=$(by_host)
+		record "$1" || return
+		if offloaded $port && [ "$(by_host)" = "$life" ]; then return; fi
+		say "recorded again: offloaded and by the host $life times, then $(by_host)"
+	done
+	return 1
 }
+by_host() { echo "$(flow $port | jq .offloads)/$(dev_a fallbacks)"; }
 
 # alike SETUP ADDRESS [FIELD=VALUE]...: SETUP is a function that has the local port in $port. $mapped is -m or nothing.
 alike() {

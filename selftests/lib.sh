@@ -29,6 +29,30 @@ set_dev_a() { ip netns exec host-a sh -c "echo $2 >/sys/class/net/eth0/chimney/$
 
 say() { echo "# $*"; }
 
+# Sizes that take long are for `make check-long`.
+long() { [ -n "${LONG:-}" ]; }
+
+# As the helpers have it, but a case that fails says what the path did last.
+ktap_test_result() {
+	local description=$1
+	shift
+	if "$@"; then
+		ktap_test_pass "$description"
+	else
+		last_words
+		ktap_test_fail "$description"
+	fi
+}
+TRACE=/sys/kernel/tracing
+last_words() {
+	local host
+	for host in host-a host-b; do
+		chimneyctl -j -n $host flows | jq -r '.[] | "# " + $h + " \(.lport) \(.state) \(.offloads) \(.uploaded) \(.reasons)"' \
+			--arg h $host
+	done
+	grep -v '^#' $TRACE/trace | tail -n 10 | sed 's/^ */# /'
+} 2>/dev/null
+
 # until_true COMMAND...: waits until it succeeds; fails after $WAIT seconds.
 until_true() {
 	local end=$((SECONDS + WAIT))
@@ -86,7 +110,10 @@ topology_gone() {
 
 mode() { echo "$1" >/sys/kernel/chimney/mode; }
 
-gate_load() { modprobe chimney && chimneyctl gate load; }
+gate_load() {
+	modprobe chimney && chimneyctl gate load || return
+	echo 1 >$TRACE/events/chimney/enable
+}
 
 lib_cleanup() {
 	local p
