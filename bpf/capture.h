@@ -194,10 +194,6 @@ int BPF_PROG(capture_stop, struct packet_type *pt)
 /* How long a list may be; what does not fit must not go unnoticed. */
 #define SCAN_MAX	65536
 
-extern const void net_hotdata __ksym;
-extern const void ptype_base __ksym;
-extern const void net_namespace_list __ksym;
-
 void bpf_rcu_read_lock(void) __ksym;
 void bpf_rcu_read_unlock(void) __ksym;
 
@@ -239,19 +235,41 @@ static __noinline int scan_devices(u64 net)
 	return 0;
 }
 
-/* Run once by the loader, when the programs above already follow changes. */
+/*
+ * Variables of the kernel.  As __ksym libbpf would look for them, and would read
+ * all of /proc/kallsyms for that, half the time that loading the gate takes.
+ */
+static const char hotdata_name[] = "net_hotdata";
+static const char base_name[] = "ptype_base";
+static const char nets_name[] = "net_namespace_list";
+
+static __always_inline u64 variable(const char *name, u32 size)
+{
+	u64 address = 0;
+
+	bpf_kallsyms_lookup_name(name, size, 0, &address);
+	return address;
+}
+
+/*
+ * Run once by the loader, when the programs above already follow changes.
+ * Returns 0, E2BIG, or ENOENT: this kernel keeps captures elsewhere.
+ */
 SEC("syscall")
 int scan_captures(void *ctx)
 {
-	u64 head = (u64)&net_namespace_list;
+	u64 hotdata = variable(hotdata_name, sizeof(hotdata_name));
+	u64 base = variable(base_name, sizeof(base_name));
+	u64 head = variable(nets_name, sizeof(nets_name));
 	u64 pos = head;
 	int i;
 
+	if (!hotdata || !base || !head)
+		return ENOENT;
 	bpf_rcu_read_lock();
-	scan_taps((u64)&net_hotdata +
-		  bpf_core_field_offset(struct net_hotdata, ptype_all));
+	scan_taps(hotdata + bpf_core_field_offset(struct net_hotdata, ptype_all));
 	bpf_for(i, 0, 16)
-		scan_taps((u64)&ptype_base + i * sizeof(struct list_head));
+		scan_taps(base + i * sizeof(struct list_head));
 	bpf_for(i, 0, SCAN_MAX) {
 		pos = list_next(pos);
 		if (!pos || pos == head)
@@ -259,5 +277,5 @@ int scan_captures(void *ctx)
 		scan_devices(pos - bpf_core_field_offset(struct net, list));
 	}
 	bpf_rcu_read_unlock();
-	return captures_lost;
+	return captures_lost ? E2BIG : 0;
 }

@@ -9,7 +9,8 @@
  */
 #include "gate.h"
 
-#define EEXIST 17
+#define ENOENT 2
+#define E2BIG 7
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -13,10 +13,12 @@ source "$(dirname "$(readlink -f "$0")")"/lib.sh
 netem() { a tc qdisc replace dev eth0 root netem "$@" && b tc qdisc replace dev eth0 root netem "$@"; }
 no_netem() { a tc qdisc del dev eth0 root; b tc qdisc del dev eth0 root; } 2>/dev/null
 
-# rough KIND: the flows go through it, a little, more, and much
+# rough KIND: the flows go through it, under `make check-long` a little, more, and much
+percents=1%
+if long; then percents="0.1% 1% 5%"; fi
 rough() {
 	local percent
-	for percent in 0.1% 1% 5%; do
+	for percent in $percents; do
 		case $1 in
 		loss | duplicate | corrupt) netem "$1" $percent ;;
 		reorder) netem delay 1ms reorder ${percent/5%/25%} ;;

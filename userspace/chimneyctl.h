@@ -104,6 +104,7 @@ void print_table(struct json_object *array, const char * const *columns);
 int sysfs_text(int dir, const char *path, char *buf, size_t len);
 int sysfs_number(int dir, const char *path, __u64 *number);
 int sysfs_net_devices(void);
+bool module_present(const char *module);
 int need_module(void);
 
 /* evaluators.c */

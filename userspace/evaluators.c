@@ -62,14 +62,6 @@ static bool brings_rules(const char *module)
 #undef BEGINS
 }
 
-static bool present(const char *module)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "/sys/module/%s", module);
-	return !*module || !access(path, F_OK);
-}
-
 /* Whether a table's entry is not of the same module as the one before. */
 static bool first_of_module(size_t i)
 {
@@ -116,7 +108,7 @@ static int note(int map, const char *module, enum rule_module what)
  */
 int evaluators_note_module(int map, const char *module)
 {
-	return note(map, module, present(module) ? RULE_MODULE_KNOWN :
+	return note(map, module, module_present(module) ? RULE_MODULE_KNOWN :
 						   RULE_MODULE_ABSENT);
 }
 
@@ -166,7 +158,8 @@ struct bpf_link *evaluators_watch(const struct bpf_program *prog)
 	opts.syms = functions;
 	opts.cookies = kinds;
 	for (i = 0; i < ARRAY_SIZE(evaluators); i++) {
-		if (!present(evaluators[i].module))
+		if (*evaluators[i].module &&
+		    !module_present(evaluators[i].module))
 			continue;
 		functions[opts.cnt] = evaluators[i].function;
 		kinds[opts.cnt++] = evaluators[i].kind;

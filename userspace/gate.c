@@ -39,8 +39,8 @@
 
 /*
  * Triggers on functions of modules, which are loaded first so that they can be
- * traced.  Where there is no such module there is nothing to watch; any other
- * trigger has to be there.
+ * traced.  Where there is no such module there is nothing to watch.  Of any
+ * other function that is missing libbpf complains.
  */
 static const struct {
 	const char *program;
@@ -160,7 +160,7 @@ static void load_modules(void)
 	for (i = 0; i < ARRAY_SIZE(optional); i++)
 		fprintf(words, " %s", optional[i].module);
 	fclose(words);
-	/* what is still missing then, missing() and the gate itself tell */
+	/* what is still missing then, leave_out_missing() and the gate tell */
 	(void)!system(command);
 	free(command);
 }
@@ -185,62 +185,36 @@ static void link_path(const struct bpf_program *prog, char *path, size_t len)
 	snprintf(path, len, PIN_LINKS "/%s", bpf_program__name(prog));
 }
 
-static bool has_function(struct btf *vmlinux, const char *function)
+/* Whether a kernel that has not got its module has a trigger's function. */
+static bool is_built_in(const struct bpf_program *prog)
 {
-	struct btf *btf;
+	struct btf *vmlinux = btf__load_vmlinux_btf();
 	bool has;
-	size_t i;
 
-	has = btf__find_by_name_kind(vmlinux, function, BTF_KIND_FUNC) > 0;
-	for (i = 0; !has && i < ARRAY_SIZE(optional); i++) {
-		btf = btf__load_module_btf(optional[i].module, vmlinux);
-		has = btf && btf__find_by_name_kind(btf, function, BTF_KIND_FUNC) > 0;
-		btf__free(btf);
-	}
+	has = vmlinux && btf__find_by_name_kind(vmlinux, watches(prog),
+						BTF_KIND_FUNC) > 0;
+	btf__free(vmlinux);
 	return has;
 }
 
-/* Says that a trigger cannot be had, and whether that is bearable. */
-static int missing(const struct bpf_program *prog, const char *why)
+static void leave_out_missing(struct gate_bpf *skel)
 {
-	const char *name = bpf_program__name(prog);
-	char path[256];
+	struct bpf_program *prog;
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(optional); i++) {
-		snprintf(path, sizeof(path), "/sys/module/%s",
-			 optional[i].module);
-		if (!strcmp(optional[i].program, name) && access(path, F_OK))
-			return complain(DONE,
-					"no %s here: trigger %s is left out, %s is not watched",
-					optional[i].module, name,
-					optional[i].feature);
-	}
-	return complain(FAILED, "trigger %s cannot watch %s: %s", name,
-			watches(prog), why);
-}
-
-static int leave_out_missing(struct gate_bpf *skel)
-{
-	struct btf *vmlinux = btf__load_vmlinux_btf();
-	struct bpf_program *prog;
-	int err = DONE;
-
-	if (!vmlinux)
-		return complain(FAILED, "types of the kernel (BTF): %m");
-	bpf_object__for_each_program(prog, skel->obj) {
-		enum bpf_attach_type type = bpf_program__expected_attach_type(prog);
-
-		if ((type != BPF_TRACE_FENTRY && type != BPF_TRACE_FEXIT) ||
-		    !is_trigger(prog) || has_function(vmlinux, watches(prog)))
+		if (module_present(optional[i].module))
 			continue;
-		err = missing(prog, "no such function");
-		if (err)
-			break;
+		prog = bpf_object__find_program_by_name(skel->obj,
+							optional[i].program);
+		if (is_built_in(prog))
+			continue;
+		complain(DONE,
+			 "no %s here: trigger %s is left out, %s is not watched",
+			 optional[i].module, optional[i].program,
+			 optional[i].feature);
 		bpf_program__set_autoload(prog, false);
 	}
-	btf__free(vmlinux);
-	return err;
 }
 
 static int pin_maps(struct gate_bpf *skel)
@@ -287,12 +261,9 @@ static int attach_triggers(struct gate_bpf *skel)
 		if (!is_trigger(prog) || !bpf_program__autoload(prog))
 			continue;
 		link = bpf_program__attach(prog);
-		if (!link) {
-			err = missing(prog, strerror(errno));
-			if (err)
-				return err;
-			continue;
-		}
+		if (!link)
+			return complain(FAILED, "trigger %s cannot watch %s: %m",
+					bpf_program__name(prog), watches(prog));
 		link_path(prog, path, sizeof(path));
 		err = pin_link(link, path);
 		if (err)
@@ -338,6 +309,9 @@ static int scan_captures(struct gate_bpf *skel)
 	if (err)
 		return complain(FAILED, "looking for running captures: %s",
 				strerror(-err));
+	if (run.retval == ENOENT)
+		return complain(FAILED,
+				"this kernel does not tell which captures are running");
 	if (run.retval)
 		return complain(FAILED,
 				"more captures are running than the gate can follow");
@@ -360,9 +334,7 @@ static int load_gate(struct gate_bpf *skel)
 
 	may_die_after("open");
 	load_modules();
-	err = leave_out_missing(skel);
-	if (err)
-		return err;
+	leave_out_missing(skel);
 	err = gate_bpf__load(skel);
 	if (err)
 		return complain(FAILED, "loading the gate: %s", strerror(-err));

@@ -87,6 +87,18 @@ int sysfs_net_devices(void)
 }
 
 /**
+ * module_present() - whether a module is loaded
+ * @module: its name
+ */
+bool module_present(const char *module)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/module/%s", module);
+	return !access(path, F_OK);
+}
+
+/**
  * need_module() - complain unless the module is loaded
  *
  * Return: exit code.
