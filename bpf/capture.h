@@ -253,7 +253,7 @@ static __always_inline u64 variable(const char *name, u32 size)
 
 /*
  * Run once by the loader, when the programs above already follow changes.
- * Returns 0, E2BIG, or ENOENT: this kernel keeps captures elsewhere.
+ * Returns 0, E2BIG, or ENOENT: the kernel hides its variables, or has others.
  */
 SEC("syscall")
 int scan_captures(void *ctx)

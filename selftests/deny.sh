@@ -85,10 +85,24 @@ watching() {
 		jq -e --arg f "$1" --arg s "$2" '.triggers[] | select(.watches == $f) | .state == $s' >/dev/null
 }
 
+# The gate cannot know of the captures that are running already.
+kernel_hides_symbols() {
+	local was out status
+	chimneyctl -q gate unload
+	was=$(sysctl -n kernel.kptr_restrict)
+	sysctl -qw kernel.kptr_restrict=2
+	out=$(chimneyctl gate load 2>&1)
+	status=$?
+	sysctl -qw kernel.kptr_restrict="$was"
+	say "$out"
+	[ $status = 1 ] && [[ $out = *kptr_restrict* ]] && [ ! -e /sys/fs/bpf/chimney ] &&
+		[ "$(cat /sys/kernel/chimney/gate)" = none ] && chimneyctl gate load
+}
+
 port_next=21000
 steps="open load pin links scan"
 ktap_print_header
-ktap_set_plan $((6 + $(wc -w <<<"$steps")))
+ktap_set_plan $((7 + $(wc -w <<<"$steps")))
 topology veth && modprobe chimney && listener || ktap_exit_fail_msg "topology"
 ktap_test_result "no gate" stays_in_host $((port_next++)) no-gate
 for step in $steps; do
@@ -99,4 +113,5 @@ ktap_test_result "gate removed while busy" gate_gone_while_busy
 ktap_test_result "gate unloaded and loaded while busy" gate_unload_and_back
 ktap_test_result "flow table full" table_full
 ktap_test_result "rules that the gate could not watch" unknown_rules
+ktap_test_result "a kernel that hides its symbols" kernel_hides_symbols
 ktap_finished

@@ -311,7 +311,7 @@ static int scan_captures(struct gate_bpf *skel)
 				strerror(-err));
 	if (run.retval == ENOENT)
 		return complain(FAILED,
-				"this kernel does not tell which captures are running");
+				"the kernel does not tell where its captures are (sysctl kernel.kptr_restrict has to be 0 or 1)");
 	if (run.retval)
 		return complain(FAILED,
 				"more captures are running than the gate can follow");
