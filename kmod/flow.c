@@ -43,6 +43,9 @@
 
 #define CHIMNEY_SWEEP_INTERVAL HZ
 
+/* flows uploaded at a time by whoever may pause */
+#define CHIMNEY_REVOKE_BATCH 1024
+
 static struct kmem_cache *chimney_flow_cache;
 static struct workqueue_struct *chimney_wq;
 static struct delayed_work chimney_sweep_work;
@@ -831,7 +834,7 @@ static bool flow_selected(const struct chimney_flow *flow,
 
 static u32 flows_revoke_net(struct chimney_net *cnet,
 			    const struct chimney_selector *selector,
-			    enum chimney_reason reason)
+			    enum chimney_reason reason, u32 max)
 {
 	struct chimney_flow *flow;
 	u32 uploads = 0;
@@ -842,9 +845,28 @@ static u32 flows_revoke_net(struct chimney_net *cnet,
 	/* a full barrier: see flow_install() */
 	atomic64_inc_return(&cnet->epoch);
 	spin_unlock_bh(&cnet->lock);
-	list_for_each_entry_rcu(flow, &cnet->flows, list)
+	list_for_each_entry_rcu(flow, &cnet->flows, list) {
+		if (uploads >= max)
+			break;
 		if (flow_selected(flow, selector))
 			uploads += chimney_flow_upload(flow, NULL, reason);
+	}
+	return uploads;
+}
+
+/* Stops after @max flows of a namespace; a new epoch has started in all. */
+static u32 flows_revoke(const struct chimney_selector *selector,
+			enum chimney_reason reason, u32 max)
+{
+	struct chimney_net *cnet;
+	u32 uploads = 0;
+
+	rcu_read_lock();
+	list_for_each_entry_rcu(cnet, &chimney_nets, node)
+		if (!selector->netns ||
+		    selector->netns == cnet->net->net_cookie)
+			uploads += flows_revoke_net(cnet, selector, reason, max);
+	rcu_read_unlock();
 	return uploads;
 }
 
@@ -859,16 +881,7 @@ static u32 flows_revoke_net(struct chimney_net *cnet,
 u32 chimney_flows_revoke(const struct chimney_selector *selector,
 			 enum chimney_reason reason)
 {
-	struct chimney_net *cnet;
-	u32 uploads = 0;
-
-	rcu_read_lock();
-	list_for_each_entry_rcu(cnet, &chimney_nets, node)
-		if (!selector->netns ||
-		    selector->netns == cnet->net->net_cookie)
-			uploads += flows_revoke_net(cnet, selector, reason);
-	rcu_read_unlock();
-	return uploads;
+	return flows_revoke(selector, reason, U32_MAX);
 }
 
 /**
@@ -884,7 +897,10 @@ void chimney_flows_revoke_all(enum chimney_reason reason)
 {
 	static const struct chimney_selector all;
 
-	chimney_flows_revoke(&all, reason);
+	/* fewer than that: none is left in any namespace */
+	while (flows_revoke(&all, reason, CHIMNEY_REVOKE_BATCH) >=
+	       CHIMNEY_REVOKE_BATCH)
+		cond_resched();
 	synchronize_rcu();
 }
 
@@ -994,9 +1010,7 @@ int chimney_flows_init(void)
  */
 void chimney_flows_drain(void)
 {
-	static const struct chimney_selector all;
-
-	chimney_flows_revoke(&all, CHIMNEY_UNLOAD);
+	chimney_flows_revoke_all(CHIMNEY_UNLOAD);
 	flush_workqueue(chimney_wq);
 	wait_event(chimney_flows_wait, !atomic_read(&chimney_flows_alive));
 }
