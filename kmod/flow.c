@@ -930,25 +930,31 @@ static bool flow_verdict_stands(const struct chimney_flow *flow)
 	return chimney_gate_stands(&tuple);
 }
 
-/* What has happened to a flow while no packet of it came by? */
+/*
+ * What has happened to a flow that its packets do not show?  One that has had
+ * none since it was last looked at is not asked whether they may take the path.
+ */
 static void flow_sweep(struct chimney_flow *flow)
 {
+	u64 packets = READ_ONCE(flow->tx_packets) +
+		      atomic64_read(&flow->rx_packets);
 	enum chimney_reason reason = CHIMNEY_NONE;
+	bool quiet = flow->swept == packets;
 	struct sock *sk = flow->sk;
 	u64 features;
 
 	if (READ_ONCE(flow->state) != CHIMNEY_OFFLOADED)
 		return;
-	if (flow->swept == READ_ONCE(flow->tx_packets))
+	if (quiet && READ_ONCE(flow->neigh))
 		chimney_flow_set_neigh(flow, NULL);
-	flow->swept = READ_ONCE(flow->tx_packets);
+	flow->swept = packets;
 	if (!chimney_flow_get_sk(flow)) {
 		/* dying, or with other operations: the former has a destructor */
 		chimney_flow_upload(flow, NULL, CHIMNEY_CLOSED);
 		return;
 	}
 	/* until now, TCP itself has seen to what took the path */
-	features = feature_reasons(sk);
+	features = quiet ? 0 : feature_reasons(sk);
 	if (sk->sk_state != TCP_ESTABLISHED)
 		reason = CHIMNEY_CLOSING;
 	else if (features)
@@ -957,7 +963,7 @@ static void flow_sweep(struct chimney_flow *flow)
 		reason = CHIMNEY_CONNTRACK;
 	else if (chimney_ct_expiring(&flow->ct))
 		reason = CHIMNEY_IDLE;
-	else if (!flow_verdict_stands(flow))
+	else if (!quiet && !flow_verdict_stands(flow))
 		reason = CHIMNEY_NOT_JUDGED;
 	if (reason)
 		chimney_flow_upload(flow, sk, reason);

@@ -92,7 +92,7 @@ static __always_inline bool chimney_addr_equal(const struct chimney_addr *a,
  * @ct: its conntrack entry
  * @tx_packets: sent by the path; under the socket's lock
  * @tx_bytes: likewise, IP header included
- * @swept: @tx_packets at the last sweep
+ * @swept: packets by the path, sent and received, at the last sweep
  * @rx_packets: received by the path
  * @rx_bytes: likewise, IP header included
  * @ops: the socket's operations meanwhile
