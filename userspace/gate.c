@@ -34,6 +34,13 @@
 #define PIN_GATE CHIMNEY_PINS "/gate"
 #define PIN_LINKS CHIMNEY_PINS "/links"
 
+/* verdicts that there is room for at least; and of the memory, at most */
+#define VERDICTS_MIN 1024
+#define VERDICTS_MEMORY(bytes) ((bytes) / 32)
+
+/* what the kernel adds to an entry of a map, with its share of the buckets */
+#define ENTRY_OVERHEAD 64
+
 /* how long the kernel may take to let go of what is unpinned */
 #define PATIENCE_MS 10000
 
@@ -328,6 +335,34 @@ static int attach_gate(struct gate_bpf *skel)
 	return pin_link(link, PIN_GATE);
 }
 
+/*
+ * Room for a verdict on both ends of each connection that one network namespace
+ * may have offloaded: the other end may be in another one of them, and what
+ * stays in the host has verdicts, too.  A flow whose verdict had to give way
+ * would go back to the host.
+ */
+static int size_verdicts(struct bpf_map *map)
+{
+	__u64 memory = (__u64)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+	__u64 entry = bpf_map__key_size(map) + bpf_map__value_size(map) +
+		      ENTRY_OVERHEAD;
+	__u64 most = VERDICTS_MEMORY(memory) / entry, verdicts;
+	int err;
+
+	err = sysfs_number(AT_FDCWD, CHIMNEY_SYSFS "max_flows", &verdicts);
+	if (err)
+		return complain(FAILED, CHIMNEY_SYSFS "max_flows: %s",
+				strerror(-err));
+	verdicts *= 2;
+	if (verdicts > most)
+		verdicts = most;
+	if (verdicts < VERDICTS_MIN)
+		verdicts = VERDICTS_MIN;
+	err = bpf_map__set_max_entries(map, verdicts);
+	return err ? complain(FAILED, "room for %llu verdicts: %s", verdicts,
+			      strerror(-err)) : DONE;
+}
+
 static int load_gate(struct gate_bpf *skel)
 {
 	int err;
@@ -335,6 +370,9 @@ static int load_gate(struct gate_bpf *skel)
 	may_die_after("open");
 	load_modules();
 	leave_out_missing(skel);
+	err = size_verdicts(skel->maps.flows);
+	if (err)
+		return err;
 	err = gate_bpf__load(skel);
 	if (err)
 		return complain(FAILED, "loading the gate: %s", strerror(-err));
@@ -422,12 +460,15 @@ static long count_verdicts(void)
 {
 	int fd = bpf_obj_get(CHIMNEY_PINS "/flows");
 	struct chimney_tuple key, *last = NULL;
+	struct bpf_map_info info = {};
+	__u32 len = sizeof(info);
 	long n = 0;
 
 	if (fd < 0)
 		return -errno;
+	bpf_map_get_info_by_fd(fd, &info, &len);
 	/* a key that vanishes starts it again: it has to end all the same */
-	while (n < 1 << 20 && !bpf_map_get_next_key(fd, last, &key)) {
+	while (n < info.max_entries && !bpf_map_get_next_key(fd, last, &key)) {
 		last = &key;
 		n++;
 	}
