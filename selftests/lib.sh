@@ -48,7 +48,7 @@ last_words() {
 	local host
 	for host in host-a host-b; do
 		chimneyctl -j -n $host flows | jq -r '.[] | "# " + $h + " \(.lport) \(.state) \(.offloads) \(.uploaded) \(.reasons)"' \
-			--arg h $host
+			--arg h $host | head -n 20
 	done
 	grep -v '^#' $TRACE/trace | tail -n 10 | sed 's/^ */# /'
 } 2>/dev/null
