@@ -15,6 +15,8 @@ DIR=$(dirname "$(readlink -f "$0")")
 rows=$(mktemp)
 B4=192.0.2.2
 CONTROL=12865 DATA=20001	# where netserver listens, where netperf's tests go
+MANY=2000			# idle connections of rr/many
+if [ -n "${LONG:-}" ]; then MANY=50000; fi
 
 # case           test         transactions, or bytes with a k
 tests='
@@ -22,6 +24,7 @@ rr/none          TCP_RR       60000
 rr/ct            TCP_RR       60000
 rr/ct+100        TCP_RR       60000
 rr/ineligible    TCP_RR       60000
+rr/many          TCP_RR       60000
 crr/ct           TCP_CRR      3000
 stream/tso       TCP_STREAM   262144k
 stream/notso     TCP_STREAM   65536k'
@@ -89,12 +92,31 @@ ineligible() {
 }
 idle_offloaded() { [ "$(cat /sys/kernel/chimney/flows)" = 2 ]; }
 
+# On a second wire many connections are idle; with chimney both ends of each are offloaded, so that the flow measured is
+# looked up among them.
+many() {
+	wire eth1 198.51.100 || return
+	nsenter --net=/run/netns/host-b "$DIR"/../many listen 7000 &
+	pids+=($!)
+	coproc dialer { exec nsenter --net=/run/netns/host-a "$DIR"/../many dial; }
+	# shellcheck disable=SC2154 # that is what coproc calls it
+	pids+=("$dialer_PID")
+	a sh -c 'echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range' && until_true serving 7000 &&
+		ip -n host-b addr add 198.51.100.3/24 dev eth1 || return
+	# to two addresses: connect() is slow to find a port when half of them are taken
+	dialed open $((MANY / 2)) 198.51.100.2 7000 && dialed open $((MANY / 2)) 198.51.100.3 7000 || return
+	if [ "$state" = chimney ]; then until_true many_offloaded; fi
+}
+dialed() { echo "$*" >&"${dialer[1]}" && read -r <&"${dialer[0]}" && [ "$REPLY" = "$*" ]; }
+many_offloaded() { dialed exchange 8 && [ "$(cat /sys/kernel/chimney/flows)" = $((2 * MANY)) ]; }
+
 setup() {
 	ip netns add host-a && ip netns add host-b && wire eth0 192.0.2 || return
 	case $case in
 	*/ct) firewall 0 ;;
 	*/ct+100) firewall 100 ;;
 	*/ineligible) ineligible ;;
+	*/many) many ;;
 	*/notso)
 		a ethtool -K eth0 tso off gso off >/dev/null && b ethtool -K eth0 tso off gso off >/dev/null ;;
 	esac || return
