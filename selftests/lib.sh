@@ -115,11 +115,17 @@ gate_load() {
 	echo 1 >$TRACE/events/chimney/enable
 }
 
-lib_cleanup() {
+# The hosts and all that was started in them; the module and the gate stay.
+hosts_gone() {
 	local p
 	for p in "${pids[@]}"; do kill -9 "$p"; done
 	wait
+	pids=()
 	topology_gone
+} 2>/dev/null
+
+lib_cleanup() {
+	hosts_gone
 	modprobe -r chimney
 } 2>/dev/null
 trap lib_cleanup EXIT
