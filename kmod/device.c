@@ -26,7 +26,7 @@ static DEFINE_HASHTABLE(chimney_devs, 8);
  */
 static const char * const chimney_drivers[] = {
 	"virtio_net", "e1000e", "igb", "vmxnet3", "8139cp",
-	"veth", "vlan", "bond", "bridge", "macvlan",
+	"veth", "vlan", "bond", "team", "bridge", "macvlan", "ipvlan",
 };
 
 static bool default_enable = true;
@@ -92,6 +92,31 @@ struct chimney_dev *chimney_dev_get(const struct net_device *dev)
 		cdev = NULL;
 	rcu_read_unlock();
 	return cdev;
+}
+
+static int chimney_dev_l3_handler(struct net_device *lower,
+				  struct netdev_nested_priv *priv)
+{
+	return netif_has_l3_rx_handler(lower);
+}
+
+/**
+ * chimney_dev_passed_by() - does what a device receives pass its hook by?
+ * @dev: the device
+ *
+ * ipvlan in mode l3s: the device below takes it through IP and netfilter in its
+ * own namespace and hands it over as the last thing.
+ *
+ * Context: RCU read side.
+ */
+bool chimney_dev_passed_by(struct net_device *dev)
+{
+	struct netdev_nested_priv priv = {};
+
+	return dev->rtnl_link_ops &&
+	       !strcmp(dev->rtnl_link_ops->kind, "ipvlan") &&
+	       netdev_walk_all_lower_dev_rcu(dev, chimney_dev_l3_handler,
+					     &priv);
 }
 
 static void chimney_dev_free(struct rcu_head *rcu)
@@ -314,6 +339,7 @@ static int chimney_dev_event(struct notifier_block *nb, unsigned long event,
 {
 	struct net_device *dev = netdev_notifier_info_to_dev(ptr);
 	struct chimney_dev *cdev;
+	bool passed_by;
 
 	switch (event) {
 	case NETDEV_REGISTER:
@@ -326,10 +352,14 @@ static int chimney_dev_event(struct notifier_block *nb, unsigned long event,
 	case NETDEV_CHANGE:
 		rcu_read_lock();
 		cdev = chimney_dev_find(dev);
+		passed_by = chimney_dev_passed_by(dev);
 		rcu_read_unlock();
 		/* the RTNL keeps it */
 		if (cdev)
 			chimney_dev_speed(cdev);
+		/* it may have changed its mode */
+		if (passed_by)
+			chimney_flows_revoke_dev(dev, CHIMNEY_DEVICE);
 		break;
 	case NETDEV_GOING_DOWN:
 	case NETDEV_DOWN:

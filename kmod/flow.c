@@ -155,7 +155,7 @@ static u64 route_reasons(const struct dst_entry *dst, u16 family)
 	if (chimney_capture_lower(dst->dev))
 		reasons |= CHIMNEY_MASK(CAPTURE);
 	cdev = chimney_dev_find(dev);
-	if (!cdev || !READ_ONCE(cdev->enable))
+	if (!cdev || !READ_ONCE(cdev->enable) || chimney_dev_passed_by(dst->dev))
 		reasons |= CHIMNEY_MASK(DEVICE);
 	return reasons;
 }
