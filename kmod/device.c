@@ -22,7 +22,7 @@ static DEFINE_HASHTABLE(chimney_devs, 8);
 
 /*
  * Drivers on which chimney is enabled unless the administrator says otherwise:
- * those that have a test.
+ * those that have a test.  TAP ("tun") has one, too, but mostly leads to a VPN.
  */
 static const char * const chimney_drivers[] = {
 	"virtio_net", "e1000e", "igb", "vmxnet3", "8139cp",
