@@ -1,14 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Teaming: flows are offloaded on a bond in every mode and survive a failover without a byte lost; in the modes that are
-# used most a NIC leaves the bond and comes back meanwhile.
+# Teaming: flows are offloaded on a bond or team device in every mode and survive a failover without a byte lost; in the
+# modes that are used most a NIC leaves and comes back meanwhile. `make check` has the modes that differ in how they
+# choose a port and in who has to agree; the others are variants of these, for `make check-long`.
 #
 #     netns host-a                                                netns host-b
 #     [bond0 203.0.113.1  2001:db8:1::1]                [bond0 203.0.113.2  2001:db8:1::2]
 #        port0 ------------------------ veth ------------------------ port0
 #        port1 ------------------------ veth ------------------------ port1
 #
-# In modes that need no help of the switch, one is between them: netns switch, a bridge with four ports.
+# Likewise team0, which teamd looks after. In modes that need no help of the switch, one is between them: netns switch,
+# a bridge with four ports.
 
 source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
@@ -17,12 +19,13 @@ hosts="host-a host-b"
 
 wire() { # MODE
 	local host port
-	if [[ $1 = @(active-backup|balance-tlb|balance-alb) ]]; then
+	if [[ $1 = @(active-backup|balance-tlb|balance-alb|activebackup) ]]; then
 		ip netns add switch && ip -n switch link add br0 type bridge forward_delay 0 &&
 			ip -n switch link set br0 up || return
 		for host in $hosts; do
 			for port in 0 1; do
-				cable $host port$port switch $host$port && ip -n switch link set $host$port master br0 up || return
+				cable $host port$port switch $host$port &&
+					ip -n switch link set $host$port master br0 up || return
 			done
 		done
 	else
@@ -30,17 +33,31 @@ wire() { # MODE
 	fi
 }
 
-team() { # MODE: the two hosts, joined by bonds of this mode
+upper() { # HOST KIND MODE
+	if [ "$2" = bond ]; then
+		ip -n "$1" link add bond0 type bond mode "$3" miimon 20
+		return
+	fi
+	# in a mount namespace of its own, for what teamd keeps in /run is named after the device alone
+	ip netns exec "$1" sh -c "mount -t tmpfs run /run && exec teamd -t team0 \
+		-c '{ \"runner\": { \"name\": \"$3\" }, \"link_watch\": { \"name\": \"ethtool\" } }'" >/dev/null 2>&1 &
+	pids+=($!)
+	until_true ip -n "$1" link show dev team0 >/dev/null 2>&1
+}
+# A team takes no port that is up, and takes it up itself, as a bond does.
+enslave() { ip -n "$1" link set "$2" down && ip -n "$1" link set "$2" master $dev; } # HOST PORT
+
+team() { # KIND MODE: the two hosts, joined by bonds or team devices of this mode
 	local host port
-	ip netns add host-a && ip netns add host-b && wire "$1" || return
+	ip netns add host-a && ip netns add host-b && wire "$2" || return
 	for host in $hosts; do
 		ip -n $host link set lo up
-		ip -n $host link add bond0 type bond mode "$1" miimon 20 || return
-		for port in 0 1; do ip -n $host link set port$port master bond0 || return; done
-		ip -n $host link set bond0 up
+		upper $host "$1" "$2" || return
+		for port in 0 1; do enslave $host port$port || return; done
+		ip -n $host link set $dev up
 	done
-	ip -n host-a addr add $A4/24 dev bond0 && ip -n host-b addr add $B4/24 dev bond0 &&
-		ip -n host-a addr add $A6/64 dev bond0 nodad && ip -n host-b addr add $B6/64 dev bond0 nodad || return
+	ip -n host-a addr add $A4/24 dev $dev && ip -n host-b addr add $B4/24 dev $dev &&
+		ip -n host-a addr add $A6/64 dev $dev nodad && ip -n host-b addr add $B6/64 dev $dev nodad || return
 	reachable
 }
 
@@ -49,13 +66,18 @@ v4=30000
 start() {
 	v4=$((v4 + 2))
 	ports="$v4 $((v4 + 1))"
-	talk $v4 -s 10000 -i 5 -- $B4 && talk $((v4 + 1)) -s 10000 -i 5 -- $B6 && all_offloaded
+	talk $v4 -s 3000 -i 10 -- $B4 && talk $((v4 + 1)) -s 3000 -i 10 -- $B6 && all_offloaded
 }
 all_offloaded() { all until_true both_offloaded; }
 stop() { all talk_stop; }
 
 port_up() { ip -n host-a link set "$1" up && until_true works "$1"; }
-works() { grep -A 1 "Slave Interface: $1" <(a cat /proc/net/bonding/bond0) | grep -q "MII Status: up"; }
+works() {
+	case $dev in
+	bond0) grep -A 1 "Slave Interface: $1" <(a cat /proc/net/bonding/bond0) | grep -q "MII Status: up" ;;
+	team0) a teamnl team0 ports | grep -q "$1: up" ;;
+	esac
+}
 has_failed() { not works "$1"; }
 
 # … one port fails, then the other while the first is back.
@@ -68,28 +90,39 @@ failover() {
 	all_offloaded
 }
 
-# … a port leaves the bond and comes back.
+# … a port leaves and comes back. That of a team goes down first: how soon teamd finds another is not our business.
 release() {
+	if [ $dev = team0 ]; then
+		ip -n host-a link set port0 down && ip -n host-b link set port0 down && all progress || return
+	fi
 	ip -n host-a link set port0 nomaster && ip -n host-b link set port0 nomaster && all progress && all_offloaded &&
-		ip -n host-a link set port0 master bond0 && ip -n host-b link set port0 master bond0 &&
-		until_true works port0 && all progress && all_offloaded
+		enslave host-a port0 && enslave host-b port0 && until_true works port0 && all progress && all_offloaded
 }
 
-on_bond() { [ "$(flow $v4 | jq -r .dev)" = bond0 ]; }
+on_dev() { [ "$(flow $v4 | jq -r .dev)" = $dev ]; }
 
-trap 'lib_cleanup; ip netns del switch 2>/dev/null' EXIT
-ktap_print_header
-modes="active-backup balance-rr 802.3ad balance-xor broadcast balance-tlb balance-alb"
-ktap_set_plan $(($(wc -w <<<"$modes") * 3 + 3))
-modprobe -q bonding max_bonds=0
-for mode in $modes; do
-	team "$mode" && gate_load && listener || ktap_exit_fail_msg "a bond of mode $mode"
-	ktap_test_result "$mode: offloaded on the bond" eval "start && on_bond"
-	ktap_test_result "$mode: failover" failover
-	[[ $mode != @(active-backup|balance-rr|802.3ad) ]] ||
-		ktap_test_result "$mode: a port is released and enslaved" release
-	ktap_test_result "$mode: every byte is right" stop
-	lib_cleanup
+gone() {
+	hosts_gone
 	ip netns del switch 2>/dev/null
+}
+
+trap 'gone; lib_cleanup' EXIT
+declare -A modes=([bond]="active-backup balance-rr 802.3ad balance-alb" [team]="activebackup roundrobin loadbalance")
+! long || modes=([bond]="${modes[bond]} balance-xor broadcast balance-tlb" [team]="${modes[team]} random broadcast")
+ktap_print_header
+ktap_set_plan $(($(wc -w <<<"${modes[*]}") * 3 + 6))
+modprobe -q bonding max_bonds=0
+gate_load || ktap_exit_fail_msg "the gate"
+for kind in bond team; do
+	dev=${kind}0
+	for mode in ${modes[$kind]}; do
+		team $kind "$mode" && listener || ktap_exit_fail_msg "a $kind of mode $mode"
+		ktap_test_result "$kind $mode: offloaded on the $kind" eval "start && on_dev"
+		ktap_test_result "$kind $mode: failover" failover
+		[[ $mode != @(active-backup|balance-rr|802.3ad|activebackup|roundrobin|loadbalance) ]] ||
+			ktap_test_result "$kind $mode: a port is released and enslaved" release
+		ktap_test_result "$kind $mode: every byte is right" stop
+		gone
+	done
 done
 ktap_finished
