@@ -248,8 +248,8 @@ static unsigned int judge_in(void *priv, struct sk_buff *skb,
 	.hook = fn,							\
 	.pf = family,							\
 	.hooknum = num,							\
-	/* the last place is conntrack's, to confirm */			\
-	.priority = INT_MAX - 1,					\
+	/* of those at one priority, who registers later comes before */	\
+	.priority = INT_MAX,						\
 }
 
 static const struct nf_hook_ops judge_hooks[CHIMNEY_JUDGE_HOOKS] = {
