@@ -143,17 +143,20 @@ bool BPF_PROG(stands, const struct chimney_tuple *flow)
 	return bpf_map_lookup_elem(&flows, &key);
 }
 
-/* A verdict goes with its connection. */
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(verdict_close, struct sock *sk, int oldstate, int newstate)
+/*
+ * A verdict goes with its connection.  Of a program that a softirq interrupts
+ * the next call is lost, and a verdict would stay; TCP destroys its sockets with
+ * softirqs off, but for those whose last packet came just while they were closed.
+ */
+SEC("fentry/inet_csk_destroy_sock")
+int BPF_PROG(verdict_close, struct sock *sk)
 {
 	const struct tcp_sock *tp = bpf_core_cast(sk, struct tcp_sock);
 	struct inet_sock *inet = (struct inet_sock *)sk;
 	struct chimney_tuple key = {};
 
 	/* the module judges what a flow sends from its 8th segment on */
-	if (newstate != TCP_CLOSE || oldstate == TCP_LISTEN ||
-	    oldstate == TCP_SYN_SENT || tp->segs_out < 8)
+	if (sk->sk_protocol != IPPROTO_TCP || tp->segs_out < 8)
 		return 0;
 
 	key.netns = netns_cookie(sk->__sk_common.skc_net.net);
