@@ -107,10 +107,14 @@ gone() {
 }
 
 trap 'gone; lib_cleanup' EXIT
-declare -A modes=([bond]="active-backup balance-rr 802.3ad balance-alb" [team]="activebackup roundrobin loadbalance")
-! long || modes=([bond]="${modes[bond]} balance-xor broadcast balance-tlb" [team]="${modes[team]} random broadcast")
+declare -A modes=([bond]="active-backup balance-rr 802.3ad" [team]="activebackup loadbalance")
+most_used="${modes[*]}"
+if long; then
+	modes[bond]+=" balance-alb balance-tlb balance-xor broadcast"
+	modes[team]+=" roundrobin random broadcast"
+fi
 ktap_print_header
-ktap_set_plan $(($(wc -w <<<"${modes[*]}") * 3 + 6))
+ktap_set_plan $(($(wc -w <<<"${modes[*]}") * 3 + $(wc -w <<<"$most_used")))
 modprobe -q bonding max_bonds=0
 gate_load || ktap_exit_fail_msg "the gate"
 for kind in bond team; do
@@ -119,7 +123,7 @@ for kind in bond team; do
 		team $kind "$mode" && listener || ktap_exit_fail_msg "a $kind of mode $mode"
 		ktap_test_result "$kind $mode: offloaded on the $kind" eval "start && on_dev"
 		ktap_test_result "$kind $mode: failover" failover
-		[[ $mode != @(active-backup|balance-rr|802.3ad|activebackup|roundrobin|loadbalance) ]] ||
+		[[ " $most_used " != *" $mode "* ]] ||
 			ktap_test_result "$kind $mode: a port is released and enslaved" release
 		ktap_test_result "$kind $mode: every byte is right" stop
 		gone
