@@ -143,13 +143,8 @@ bool BPF_PROG(stands, const struct chimney_tuple *flow)
 	return bpf_map_lookup_elem(&flows, &key);
 }
 
-/*
- * A verdict goes with its connection.  Of a program that a softirq interrupts
- * the next call is lost, and a verdict would stay; TCP destroys its sockets with
- * softirqs off, but for those whose last packet came just while they were closed.
- */
-SEC("fentry/inet_csk_destroy_sock")
-int BPF_PROG(verdict_close, struct sock *sk)
+/* A verdict goes with its connection. */
+static __always_inline void verdict_forget(struct sock *sk)
 {
 	const struct tcp_sock *tp = bpf_core_cast(sk, struct tcp_sock);
 	struct inet_sock *inet = (struct inet_sock *)sk;
@@ -157,7 +152,7 @@ int BPF_PROG(verdict_close, struct sock *sk)
 
 	/* the module judges what a flow sends from its 8th segment on */
 	if (sk->sk_protocol != IPPROTO_TCP || tp->segs_out < 8)
-		return 0;
+		return;
 
 	key.netns = netns_cookie(sk->__sk_common.skc_net.net);
 	key.lport = bpf_ntohs(BPF_CORE_READ(inet, inet_sport));
@@ -177,6 +172,26 @@ int BPF_PROG(verdict_close, struct sock *sk)
 		*(u32 *)(key.remote + 12) = sk->__sk_common.skc_daddr;
 	}
 	bpf_map_delete_elem(&flows, &key);
+}
+
+/*
+ * Of a program that a softirq interrupts the next call is lost, and a verdict
+ * would stay.  TCP destroys its sockets with softirqs off, but for those whose
+ * last packet came just while they were closed, and it disconnects none in a
+ * softirq.
+ */
+SEC("fentry/inet_csk_destroy_sock")
+int BPF_PROG(verdict_close, struct sock *sk)
+{
+	verdict_forget(sk);
+	return 0;
+}
+
+/* A socket that is used again, or closed by RST: its addresses go first. */
+SEC("fentry/tcp_disconnect")
+int BPF_PROG(verdict_disconnect, struct sock *sk)
+{
+	verdict_forget(sk);
 	return 0;
 }
 

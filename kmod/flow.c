@@ -37,6 +37,7 @@
 #include "choice.h"
 #include "flow.h"
 #include "gate.h"
+#include "judge.h"
 #include "knobs.h"
 #include "path.h"
 #include "trace.h"
@@ -243,6 +244,7 @@ static u64 feature_reasons(const struct sock *sk)
 u64 chimney_sock_reasons(const struct sock *sk)
 {
 	const struct chimney_net *cnet = chimney_pernet(sock_net(sk));
+	const u16 family = sock_packet_family(sk);
 	const struct dst_entry *dst;
 	u64 reasons = 0;
 
@@ -261,11 +263,13 @@ u64 chimney_sock_reasons(const struct sock *sk)
 	rcu_read_lock();
 	reasons |= chimney_choice_reasons(sk);
 	reasons |= feature_reasons(sk);
-	if (chimney_raw_active(sock_packet_family(sk) == AF_INET6 ?
-			       cnet->raw6 : cnet->raw4, cnet->net))
+	if (chimney_raw_active(family == AF_INET6 ? cnet->raw6 : cnet->raw4,
+			       cnet->net))
 		reasons |= CHIMNEY_MASK(RAW_SOCKET);
 	dst = rcu_dereference(sk->sk_dst_cache);
-	reasons |= route_reasons(dst, sock_packet_family(sk));
+	reasons |= route_reasons(dst, family);
+	if (chimney_late_rules(cnet, dst ? dst->dev : NULL, family))
+		reasons |= CHIMNEY_MASK(LATE_RULES);
 	if (READ_ONCE(chimney_mode) == CHIMNEY_MODE_AUTOMATIC)
 		reasons |= automatic_reasons(sk, dst);
 	rcu_read_unlock();

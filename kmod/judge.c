@@ -27,6 +27,7 @@
 #include "gate.h"
 #include "judge.h"
 #include "knobs.h"
+#include "path.h"
 
 /*
  * Segments of one direction between two samples: while the flow is young or
@@ -289,4 +290,45 @@ void chimney_judge_unregister(struct chimney_net *cnet)
 {
 	nf_unregister_net_hooks(cnet->net, cnet->hooks,
 				ARRAY_SIZE(cnet->hooks));
+}
+
+/* Is there a hook after ours?  conntrack's, to confirm, has no private data. */
+static bool hook_behind(const struct nf_hook_entries *entries, nf_hookfn *ours)
+{
+	int i = entries ? entries->num_hook_entries : 0;
+	bool behind = false;
+
+	while (i-- > 0) {
+		if (entries->hooks[i].hook == ours)
+			return behind;
+		if (entries->hooks[i].priv)
+			behind = true;
+	}
+	return false;
+}
+
+/**
+ * chimney_late_rules() - are there rules that come after chimney's hooks?
+ * @cnet: the namespace
+ * @dev: the device whose packets they are, or NULL
+ * @family: AF_INET or AF_INET6
+ *
+ * Of hooks at one priority the older ones come later.  At the last priority, a
+ * chain that is older than ours stops packets that the gate has found clean.
+ *
+ * Context: RCU read side.
+ */
+bool chimney_late_rules(const struct chimney_net *cnet,
+			const struct net_device *dev, u16 family)
+{
+	struct nf_hook_entries __rcu * const *hooks = family == AF_INET6 ?
+						cnet->net->nf.hooks_ipv6 :
+						cnet->net->nf.hooks_ipv4;
+
+	return hook_behind(rcu_dereference(hooks[NF_INET_POST_ROUTING]),
+			   judge_out) ||
+	       hook_behind(rcu_dereference(hooks[NF_INET_LOCAL_IN]),
+			   judge_in) ||
+	       (dev && hook_behind(rcu_dereference(dev->nf_hooks_ingress),
+				   chimney_receive));
 }

@@ -80,6 +80,8 @@ enum chimney_state {
 	  "a rule has to see each of its packets (limit, quota, log, queue ...)") \
 	X(UNKNOWN_RULES, "unknown-rules",				       \
 	  "a kind of rule that the gate cannot watch was loaded (see gate status)") \
+	X(LATE_RULES, "late-rules",					       \
+	  "rules at the last priority are older than chimney's hooks: load them anew") \
 	X(CGROUP_BPF, "cgroup-bpf", "a BPF program on its cgroup sees egress") \
 	X(RULES, "rules", "the firewall's rules changed")		       \
 	X(SOCKET, "socket", "the socket's mark, TOS or priority changed")      \
