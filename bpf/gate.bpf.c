@@ -175,10 +175,8 @@ static __always_inline void verdict_forget(struct sock *sk)
 }
 
 /*
- * Of a program that a softirq interrupts the next call is lost, and a verdict
- * would stay.  TCP destroys its sockets with softirqs off, but for those whose
- * last packet came just while they were closed, and it disconnects none in a
- * softirq.
+ * Twice: while a program runs, its calls by a softirq that has interrupted it
+ * are lost.  The other one is not running then.
  */
 SEC("fentry/inet_csk_destroy_sock")
 int BPF_PROG(verdict_close, struct sock *sk)
@@ -187,7 +185,17 @@ int BPF_PROG(verdict_close, struct sock *sk)
 	return 0;
 }
 
-/* A socket that is used again, or closed by RST: its addresses go first. */
+SEC("fentry/inet_csk_destroy_sock")
+int BPF_PROG(verdict_close_again, struct sock *sk)
+{
+	verdict_forget(sk);
+	return 0;
+}
+
+/*
+ * A socket that is used again, or closed by RST, has no addresses any more when
+ * it is destroyed.  No softirq disconnects one.
+ */
 SEC("fentry/tcp_disconnect")
 int BPF_PROG(verdict_disconnect, struct sock *sk)
 {
