@@ -253,7 +253,7 @@ static __always_inline u64 variable(const char *name, u32 size)
 
 /*
  * Run once by the loader, when the programs above already follow changes.
- * Returns 0, E2BIG, or ENOENT: the kernel hides its variables, or has others.
+ * Returns 0, -E2BIG, or -ENOENT: the kernel hides its variables, or has others.
  */
 SEC("syscall")
 int scan_captures(void *ctx)
@@ -265,7 +265,7 @@ int scan_captures(void *ctx)
 	int i;
 
 	if (!hotdata || !base || !head)
-		return ENOENT;
+		return -ENOENT;
 	bpf_rcu_read_lock();
 	scan_taps(hotdata + bpf_core_field_offset(struct net_hotdata, ptype_all));
 	bpf_for(i, 0, 16)
@@ -277,5 +277,5 @@ int scan_captures(void *ctx)
 		scan_devices(pos - bpf_core_field_offset(struct net, list));
 	}
 	bpf_rcu_read_unlock();
-	return captures_lost ? E2BIG : 0;
+	return captures_lost ? -E2BIG : 0;
 }

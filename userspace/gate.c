@@ -316,7 +316,7 @@ static int scan_captures(struct gate_bpf *skel)
 	if (err)
 		return complain(FAILED, "looking for running captures: %s",
 				strerror(-err));
-	if (run.retval == ENOENT)
+	if ((int)run.retval == -ENOENT)
 		return complain(FAILED,
 				"the kernel does not tell where its captures are (sysctl kernel.kptr_restrict has to be 0 or 1)");
 	if (run.retval)
