@@ -237,7 +237,7 @@ static __noinline int scan_devices(u64 net)
 
 /*
  * Variables of the kernel.  As __ksym libbpf would look for them, and would read
- * all of /proc/kallsyms for that, half the time that loading the gate takes.
+ * all of /proc/kallsyms for that.
  */
 static const char hotdata_name[] = "net_hotdata";
 static const char base_name[] = "ptype_base";

@@ -45,12 +45,7 @@ via() { # 0|1: host-a's route to host-b is by eth0 or eth1
 
 # Of two flows, one for each family: …
 v4=32000
-next() {
-	v4=$((v4 + 2))
-	v6=$((v4 + 1))
-	ports="$v4 $v6"
-}
-start() { next && talk $v4 -s 20000 -i 5 -- $B4 && talk $v6 -s 20000 -i 5 -- $B6 && all_offloaded; }
+start() { talk_both -s 20000 -i 5 && all_offloaded; }
 all_offloaded() { all until_true offloaded; }
 goes_on() { all progress && all_offloaded; }
 stop() { all talk_stop; }
@@ -104,7 +99,7 @@ gateway_announces() {
 
 # Somewhere on the way the MTU is lower now: full segments are too big, the router says so.
 path_mtu() {
-	next && talk $v4 -s 0 -- $B4 && talk $v6 -s 0 -- $B6 && all_offloaded || return
+	talk_both -s 0 && all_offloaded || return
 	ip -n router link set b0 mtu 1300 && ip -n host-b link set eth0 mtu 1300 && goes_on && all has_pmtu 1300 && stop
 	local status=$?
 	ip -n router link set b0 mtu 1500

@@ -32,14 +32,9 @@ stack() { # MODE
 
 # Of two conversations, one for each family, that are busy: …
 v4=38000
-start() {
-	v4=$((v4 + 2))
-	ports="$v4 $((v4 + 1))"
-	talk $v4 -s 3000 -i 10 -- $B4 && talk $((v4 + 1)) -s 3000 -i 10 -- $B6
-}
+start() { talk_both -s 3000 -i 10; }
 all_offloaded() { all until_true both_offloaded; }
 goes_on() { all progress && all_offloaded; }
-stop() { all talk_stop; }
 for_device() { in_host_for "$1" device; }
 
 by_device() { start && all_offloaded && [ "$(flow $v4 | jq -r .dev)" = eth0 ]; }
@@ -65,7 +60,7 @@ capture_below() {
 	pids+=($!)
 	until_true grep -q "listening on" "$file.said" || return
 	from=$(a ss -Htni "sport = :$v4" | grep -oE '\<bytes_(sent|received):[0-9]+' | sort -r | cut -d: -f2 | xargs)
-	progress $v4 && all offloaded && talk_stop $v4 && ports=$((v4 + 1)) &&
+	progress $v4 && all offloaded && talk_stop $v4 && ports=$v6 &&
 		until_true python3 "$DIR"/capture.py ended "$file" $v4 both || return
 	# shellcheck disable=SC2086 # OUT and IN are two words
 	python3 "$DIR"/capture.py covers "$file" $v4 "$(awk '/^talk:/ { print $2 }' "$talk_out.$v4")" $from both |
@@ -104,7 +99,7 @@ for mode in l2 l3; do
 	ktap_test_result "$mode: the NIC below goes down and up" below_down_and_up
 	ktap_test_result "$mode: becomes another mode while busy, and $mode again" to_other_mode
 	ktap_test_result "$mode: a capture below" capture_below
-	ktap_test_result "$mode: every byte is right" stop
+	ktap_test_result "$mode: every byte is right" all talk_stop
 	gone
 done
 mode=l3s
@@ -112,5 +107,5 @@ stack $mode && listener || ktap_exit_fail_msg "mode $mode"
 ktap_test_result "l3s: in the host" eval "start && kept"
 ktap_test_result "l3s: becomes l3 while busy" to_mode l3
 ktap_test_result "l3s: again while busy" to_l3s
-ktap_test_result "l3s: every byte is right" stop
+ktap_test_result "l3s: every byte is right" all talk_stop
 ktap_finished

@@ -173,6 +173,14 @@ talk_prepared() {
 }
 stopped() { [ "$(cut -d ' ' -f 3 "/proc/${talk_pid[$1]}/stat")" = T ]; }
 
+# talk_both [OPTIONS]: a conversation of each family, from the next two local ports; these are in $v4, $v6 and $ports.
+talk_both() {
+	v4=$((v4 + 2))
+	v6=$((v4 + 1))
+	ports="$v4 $v6"
+	talk $v4 "$@" -- $B4 && talk $v6 "$@" -- $B6
+}
+
 # sock LPORT COMMAND...: sock.py on the socket of a conversation.
 sock() { "$DIR"/sock.py "${talk_pid[$1]}" "${@:2}"; }
 

@@ -63,13 +63,8 @@ team() { # KIND MODE: the two hosts, joined by bonds or team devices of this mod
 
 # Of two conversations, one for each family, that are busy: …
 v4=30000
-start() {
-	v4=$((v4 + 2))
-	ports="$v4 $((v4 + 1))"
-	talk $v4 -s 3000 -i 10 -- $B4 && talk $((v4 + 1)) -s 3000 -i 10 -- $B6 && all_offloaded
-}
+start() { talk_both -s 3000 -i 10 && all_offloaded; }
 all_offloaded() { all until_true both_offloaded; }
-stop() { all talk_stop; }
 
 port_up() { ip -n host-a link set "$1" up && until_true works "$1"; }
 works() {
@@ -125,7 +120,7 @@ for kind in bond team; do
 		ktap_test_result "$kind $mode: failover" failover
 		[[ " $most_used " != *" $mode "* ]] ||
 			ktap_test_result "$kind $mode: a port is released and enslaved" release
-		ktap_test_result "$kind $mode: every byte is right" stop
+		ktap_test_result "$kind $mode: every byte is right" all talk_stop
 		gone
 	done
 done

@@ -23,18 +23,13 @@ enable_both() { enable host-a "$1" && enable host-b "$1"; }
 
 # Of two conversations, one for each family, that are busy:
 v4=39000
-start() {
-	v4=$((v4 + 2))
-	ports="$v4 $((v4 + 1))"
-	talk $v4 -s 2000 -i 10 -- $B4 && talk $((v4 + 1)) -s 2000 -i 10 -- $B6
-}
-stop() { all talk_stop; }
+start() { talk_both -s 2000 -i 10; }
 kept() { all until_true both_in_host && all progress && all both_in_host; }
 both_in_host() { in_host_for "$1" device && in_host_b_for "$1" device; }
 
 by_default() { [ "$(dev_a enable)$(dev_b enable)" = 00 ] && start && kept; }
 switched_on() { enable_both 1 && all until_true both_offloaded && all progress && all both_offloaded; }
-switched_off() { enable_both 0 && all off_path && all uploaded_for_device && kept && stop; }
+switched_off() { enable_both 0 && all off_path && all uploaded_for_device && kept && all talk_stop; }
 uploaded_for_device() { uploaded_for "$1" device; }
 
 # host-a as the host of a virtual machine, which host-b is: the TAP is a port of its bridge.
@@ -43,14 +38,14 @@ bridged() {
 		ip -n host-a link add eth0 type bridge forward_delay 0 && ip -n host-a link set tap0 master eth0 &&
 		ip -n host-a link set tap0 up && ip -n host-a addr add $A4/24 dev eth0 &&
 		ip -n host-a addr add $A6/64 dev eth0 nodad && ip -n host-a link set eth0 up && reachable &&
-		start && all until_true offloaded && all progress && all offloaded && stop
+		start && all until_true offloaded && all progress && all offloaded && all talk_stop
 }
 
 not_supported() {
 	local text
 	text=$(enable host-a 1 2>&1) && return 1
 	say "$text"
-	[[ $text = *"not supported"* ]] && kept && stop
+	[[ $text = *"not supported"* ]] && kept && all talk_stop
 }
 
 port_next=39500		# for takes_path

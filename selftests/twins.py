@@ -48,10 +48,11 @@ def fail(what):
 
 
 def until(condition, what):
+    """WHAT is what is awaited, or tells it when it has not come."""
     end = time.monotonic() + WAIT
     while not condition():
         if time.monotonic() > end:
-            fail(f"waited {WAIT} s in vain for: {what}")
+            fail(f"waited {WAIT} s in vain for: {what() if callable(what) else what}")
 
 
 # namespaces and commands
@@ -258,11 +259,7 @@ def offloaded():
 
 
 def offload():
-    end = time.monotonic() + WAIT
-    while not offloaded():
-        if time.monotonic() > end:
-            fail(f"waited {WAIT} s in vain for all conversations to be offloaded")
-        exchange()
+    until(lambda: offloaded() or exchange(), "all conversations offloaded")
 
 
 def rest():
@@ -589,11 +586,8 @@ class Twins:
 
     def compare(self, directions, attempts):
         settle()
-        end = time.monotonic() + WAIT
-        while found := self.differences(directions, attempts):
-            if time.monotonic() > end:
-                fail("\n".join(found))
-            time.sleep(0.01)
+        until(lambda: not self.differences(directions, attempts),
+              lambda: "no difference\n" + "\n".join(self.differences(directions, attempts)))
 
     def step(self, commands):
         """Makes a change and finds out what it has done; returns whether all still goes through."""
@@ -639,7 +633,7 @@ class Twins:
                 for pair in PAIRS:
                     c.say(pair, side, 1)
         for c in left:
-            until(c.complete, f"{c}: all that was said, without a rule: said {c.sent}, got {c.got}")
+            until(c.complete, lambda: f"{c}: all that was said, without a rule: said {c.sent}, got {c.got}")
         if not gone:
             gone = [self.rng.choice(conversations)]
         # Conntrack has it that a connection is closed, even if the reset never came to its socket. Of a connection that

@@ -108,8 +108,8 @@ static int note(int map, const char *module, enum rule_module what)
  */
 int evaluators_note_module(int map, const char *module)
 {
-	return note(map, module, module_present(module) ? RULE_MODULE_KNOWN :
-						   RULE_MODULE_ABSENT);
+	return note(map, module, module_present(module) ?
+				 RULE_MODULE_KNOWN : RULE_MODULE_ABSENT);
 }
 
 /**
