@@ -15,6 +15,8 @@ dir=$(mktemp -d)
 
 # record FILE: what the conversation puts on the wire in some hundred segments
 record() {
+	# what the last one said must not be taken for this one's words
+	: >"$1.log"
 	nsenter --net=/run/netns/host-b "$DIR"/capture.py listen "$1" dev=eth0 2>"$1.log" &
 	local pid=$! status=0
 	pids+=("$pid")
@@ -37,14 +39,14 @@ whole_by_path() {
 	done
 	return 1
 }
-by_host() { echo "$(flow $port | jq .offloads)/$(dev_a fallbacks)"; }
+by_host() { echo "$(flow $port .offloads)/$(dev_a fallbacks)"; }
 
 # alike SETUP ADDRESS [FIELD=VALUE]...: SETUP is a function that has the local port in $port. $mapped is -m or nothing.
 alike() {
 	port=$((port + 1))
 	mode disabled
 	# shellcheck disable=SC2086 # an option or nothing
-	talk $port -s 20000 -i 2 $mapped -- "$2" && $1 && progress $port && record "$dir/host" && mode enabled &&
+	talk $port -s 20000 -i 20 $mapped -- "$2" && $1 && progress $port && record "$dir/host" && mode enabled &&
 		whole_by_path "$dir/path" && talk_stop $port || return
 	"$DIR"/headers.py "$dir/host" "$dir/path" $port "${@:3}" | sed 's/^/# /'
 	((PIPESTATUS[0] == 0))

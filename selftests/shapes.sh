@@ -49,6 +49,7 @@ set_congestion() { sock "$2" set IPPROTO_TCP TCP_CONGESTION "s:$1"; }
 play() {
 	local out=$dir/out
 	port=$((port + 1))
+	: >"$out"
 	"$DIR"/scenario.py "$1" $port "$2" >"$out" 2>&1 &
 	talk_pid[$port]=$!
 	pids+=($!)
@@ -86,7 +87,7 @@ for scenario in urgent half_close both_close zero_window keepalive cork; do
 	ktap_test_result "${scenario/_/ }, IPv6" play $scenario $B6
 done
 ktap_test_result "fast open" fastopen
-talk $v4 -s 10000 -- $B4 && talk $v6 -s 10000 -- $B6 || ktap_exit_fail_msg "conversations"
+talk $v4 -s 10000 -i 10 -- $B4 && talk $v6 -s 10000 -i 10 -- $B6 || ktap_exit_fail_msg "conversations"
 for kind in loss reorder duplicate corrupt; do ktap_test_result "$kind" rough $kind; done
 ktap_test_result "congestion controls" congestion
 ktap_test_result "every byte of these was right" all talk_stop
