@@ -25,7 +25,7 @@ struct {
 	__uint(max_entries, MONITOR_ROOM);
 } records SEC(".maps");
 
-SEC("fentry/chimney_gate_changed")
+SEC("fentry/chimney:chimney_gate_changed")
 int BPF_PROG(record_change, const struct chimney_event *event)
 {
 	struct monitor_record *record;

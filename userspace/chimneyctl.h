@@ -119,6 +119,7 @@ void evaluators_json(struct json_object *list, bool attached);
 
 /* flows.c */
 int endpoint_parse(const char *text, struct endpoint *end);
+int flows_pin_reader(void);
 int flows_read(struct flow_list *list);
 void add_end(struct json_object *obj, const char *key, __u16 family,
 	     const __u8 *addr, __u16 port);

@@ -24,6 +24,8 @@
 #include "chimneyctl.h"
 #include "flows.skel.h"
 
+#define PIN_READER CHIMNEY_PINS "/reader"
+
 static const __u8 v4_mapped[12] = { [10] = 0xff, [11] = 0xff };
 
 /* words of "ss state" */
@@ -182,6 +184,48 @@ static void use_map(struct bpf_map *map)
 			 CHIMNEY_PINS "/flows");
 }
 
+/* Loads the reader.  Return: exit code, after a complaint; *fd is its link. */
+static int load_reader(int *fd)
+{
+	struct bpf_link *link = NULL;
+	struct flows_bpf *skel;
+	int err;
+
+	skel = flows_bpf__open();
+	if (!skel)
+		return complain(FAILED, "opening the flow reader: %m");
+	use_map(skel->maps.flows);
+	err = flows_bpf__load(skel);
+	if (!err) {
+		link = bpf_program__attach_iter(skel->progs.tell_flow, NULL);
+		*fd = link ? dup(bpf_link__fd(link)) : -1;
+		err = *fd < 0 ? -errno : 0;
+	}
+	bpf_link__destroy(link);
+	flows_bpf__destroy(skel);
+	return err ? complain(FAILED, "loading the flow reader: %s",
+			      strerror(-err)) : DONE;
+}
+
+/**
+ * flows_pin_reader() - leave the reader of flows loaded, beside the gate's maps
+ *
+ * To load it takes many times as long as to read with it.
+ *
+ * Return: exit code, after a complaint.
+ */
+int flows_pin_reader(void)
+{
+	int fd, err = load_reader(&fd);
+
+	if (err)
+		return err;
+	if (bpf_obj_pin(fd, PIN_READER))
+		err = complain(FAILED, "pinning " PIN_READER ": %m");
+	close(fd);
+	return err;
+}
+
 static int read_records(int fd, struct flow_list *list)
 {
 	size_t size = sizeof(*list->rec);
@@ -224,37 +268,26 @@ static int read_records(int fd, struct flow_list *list)
  */
 int flows_read(struct flow_list *list)
 {
-	struct bpf_link *link = NULL;
-	struct flows_bpf *skel;
-	int err, fd;
+	int link, fd, err;
 
 	err = need_module() ?: need_root();
 	if (err)
 		return err;
-	skel = flows_bpf__open();
-	if (!skel)
-		return complain(FAILED, "opening the flow reader: %m");
-	use_map(skel->maps.flows);
-	err = flows_bpf__load(skel);
-	if (err) {
-		err = complain(FAILED, "loading the flow reader: %s",
-			       strerror(-err));
-		goto out;
+	link = bpf_obj_get(PIN_READER);
+	if (link < 0) {
+		err = load_reader(&link);
+		if (err)
+			return err;
 	}
-	link = bpf_program__attach_iter(skel->progs.tell_flow, NULL);
-	fd = link ? bpf_iter_create(bpf_link__fd(link)) : -errno;
-	if (fd >= 0) {
-		err = read_records(fd, list);
-		close(fd);
-	} else {
-		err = fd;
-	}
-	if (err)
-		err = complain(FAILED, "reading flows: %s", strerror(-err));
-out:
-	bpf_link__destroy(link);
-	flows_bpf__destroy(skel);
-	return err;
+	/* of the namespace that this process is in now */
+	fd = bpf_iter_create(link);
+	close(link);
+	if (fd < 0)
+		return complain(FAILED, "reading flows: %m");
+	err = read_records(fd, list);
+	close(fd);
+	return err ? complain(FAILED, "reading flows: %s", strerror(-err)) :
+		     DONE;
 }
 
 /**

@@ -167,7 +167,7 @@ static void load_modules(void)
 	for (i = 0; i < ARRAY_SIZE(optional); i++)
 		fprintf(words, " %s", optional[i].module);
 	fclose(words);
-	/* what is still missing then, leave_out_missing() and the gate tell */
+	/* what is still missing then, find_in_modules() and the gate tell */
 	(void)!system(command);
 	free(command);
 }
@@ -204,16 +204,26 @@ static bool is_built_in(const struct bpf_program *prog)
 	return has;
 }
 
-static void leave_out_missing(struct gate_bpf *skel)
+/*
+ * Finds the functions that modules have.  Without the name of the module,
+ * libbpf looks through the types of every one that is loaded; with its name, it
+ * does not look in the kernel itself.
+ */
+static void find_in_modules(struct gate_bpf *skel)
 {
 	struct bpf_program *prog;
+	char function[128];
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(optional); i++) {
-		if (module_present(optional[i].module))
-			continue;
 		prog = bpf_object__find_program_by_name(skel->obj,
 							optional[i].program);
+		if (module_present(optional[i].module)) {
+			snprintf(function, sizeof(function), "%s:%s",
+				 optional[i].module, watches(prog));
+			bpf_program__set_attach_target(prog, 0, function);
+			continue;
+		}
 		if (is_built_in(prog))
 			continue;
 		complain(DONE,
@@ -369,7 +379,7 @@ static int load_gate(struct gate_bpf *skel)
 
 	may_die_after("open");
 	load_modules();
-	leave_out_missing(skel);
+	find_in_modules(skel);
 	err = size_verdicts(skel->maps.flows);
 	if (err)
 		return err;
@@ -377,7 +387,7 @@ static int load_gate(struct gate_bpf *skel)
 	if (err)
 		return complain(FAILED, "loading the gate: %s", strerror(-err));
 	may_die_after("load");
-	err = pin_maps(skel);
+	err = pin_maps(skel) ?: flows_pin_reader();
 	if (err)
 		return err;
 	may_die_after("pin");
