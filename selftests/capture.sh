@@ -12,7 +12,7 @@
 
 source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
-BUSY=(-s 20000 -i 10)
+BUSY=(-s 20000 -i 20)
 tmp=$(mktemp -d)
 
 second_pair() {
@@ -60,7 +60,7 @@ holds() { # LPORT SENT RECEIVED out|in|both: to be asked when the conversation h
 }
 
 seen() { off_path "$1" && has_reason "$1" capture; } # LPORT
-untouched() { offloaded "$1" && [ "$(flow "$1" | jq .offloads)" = 1 ]; }
+untouched() { offloaded "$1" && [ "$(flow "$1" .offloads)" = 1 ]; }
 
 # during out|in|both ADDRESS COMMAND...: the capture starts while two flows are offloaded and busy. One of them goes on
 # until its end under the capture, the other returns when that ends. In host-b, where nobody captures, they stay.
@@ -81,7 +81,7 @@ during() {
 before_flow() {
 	local port=$((port_next++))
 	capture "${tcpdump[@]}" -i eth0 && talk $port "${BUSY[@]}" -- $B4 && until_true moved_on $port 0 400 || return
-	seen $port && [ "$(flow $port | jq .offloads)" = 0 ] && capture_stop || return
+	seen $port && [ "$(flow $port .offloads)" = 0 ] && capture_stop || return
 	until_true both_offloaded $port && progress $port && talk_stop $port
 }
 
@@ -90,7 +90,7 @@ before_gate() {
 	local port=$((port_next++))
 	chimneyctl gate unload && capture "$@" && chimneyctl gate load || return
 	talk $port "${BUSY[@]}" -- $B4 && until_true moved_on $port 0 400 || return
-	seen $port && [ "$(flow $port | jq .offloads)" = 0 ] && talk_stop $port && capture_ended $port $which || return
+	seen $port && [ "$(flow $port .offloads)" = 0 ] && talk_stop $port && capture_ended $port $which || return
 	holds $port 0 0 "$which" || return
 	talk $((++port_next)) -- $B4 && until_true both_offloaded $port_next && talk_stop $((port_next++))
 }

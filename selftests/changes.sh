@@ -45,11 +45,11 @@ via() { # 0|1: host-a's route to host-b is by eth0 or eth1
 
 # Of two flows, one for each family: …
 v4=32000
-start() { talk_both -s 20000 -i 5 && all_offloaded; }
+start() { talk_both -s 20000 -i 20 && all_offloaded; }
 all_offloaded() { all until_true offloaded; }
 goes_on() { all progress && all_offloaded; }
 stop() { all talk_stop; }
-on() { [ "$(flow "$2" | jq -r .dev)" = "$1" ]; }
+on() { [ "$(flow "$2" .dev)" = "$1" ]; }
 
 # Segments of TCP that a device of host-a has sent while it was in group 77, counted on its egress.
 count() { # DEV

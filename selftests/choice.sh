@@ -21,7 +21,7 @@ is_set() { [ "$(cat $K/"$1")" = "$2" ]; }
 ports() {
 	local knob=$1 peer=$2 out=$3 in=$4 choice=$5 rest=$6
 	choose "$knob" "$choice" && talk "$out" "${BUSY[@]}" -- "$peer" && talk "$in" "${BUSY[@]}" -- "$peer" || return
-	until_true moved_on "$out" 0 400 && in_host_for "$out" ports && [ "$(flow "$out" | jq .offloads)" = 0 ] &&
+	until_true moved_on "$out" 0 400 && in_host_for "$out" ports && [ "$(flow "$out" .offloads)" = 0 ] &&
 		until_true offloaded "$in" && is_set "$knob" "$choice" || return
 	choose "$knob" "$rest" && until_true offloaded "$out" && until_true offloaded "$in" || return
 	choose "$knob" "$choice" && off_path "$out" && uploaded_for "$out" ports && progress "$out" &&
@@ -53,7 +53,7 @@ judged() { for port; do until_true moved_on "$port" 0 400 || return; done; }
 
 cgroup_before() {
 	choose cgroups +/chosen && three && judged 35101 35102 35103 && until_true offloaded 35101 &&
-		rejected 35102 35103 && [ "$(flow 35102 | jq .offloads)" = 0 ]
+		rejected 35102 35103 && [ "$(flow 35102 .offloads)" = 0 ]
 }
 cgroup_added() {
 	choose cgroups +/chosen-not && until_true offloaded 35102 && until_true offloaded 35101 && rejected 35103 &&

@@ -234,7 +234,7 @@ clear_text() { echo $(($(counted a late) + $(counted b late))); }
 clear_text_seen() { (($(clear_text) > 0)); }
 by_path() { flow $THREE | jq '.tx_packets + .rx_packets'; }
 by_path_more() { (($(by_path) > $1)); }
-never_left() { offloaded $THREE && [ "$(flow $THREE | jq .offloads)" = 1 ] && (($1 > 0)); }
+never_left() { offloaded $THREE && [ "$(flow $THREE .offloads)" = 1 ] && (($1 > 0)); }
 
 ipsec() {
 	local path since

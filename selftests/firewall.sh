@@ -46,7 +46,7 @@ late() { # PLACE...: table and hook
 	mode disabled
 	a nft "add table $1 late; add chain $1 $chain" && mode enabled && talk $port -s 2000 -i 2 -- "$3" &&
 		until_true in_host_for $port late-rules && until_true moved_on $port "$(segments $port)" 200 &&
-		in_host_for $port late-rules && [ "$(flow $port | jq .offloads)" = 0 ] || return
+		in_host_for $port late-rules && [ "$(flow $port .offloads)" = 0 ] || return
 	a nft "delete table $1 late; add table $1 late; add chain $1 $chain" && until_true offloaded $port &&
 		a nft "delete table $1 late" && talk_stop $port
 }

@@ -15,7 +15,7 @@
 source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
 KEY=0x0102030405060708090a0b0c0d0e0f10
-BUSY=(-s 20000 -i 10)
+BUSY=(-s 20000 -i 20)
 
 count_clear() { # HOST: sets up its counters
 	nsenter --net=/run/netns/"$1" nft -f - <<-END

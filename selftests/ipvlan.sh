@@ -37,7 +37,7 @@ all_offloaded() { all until_true both_offloaded; }
 goes_on() { all progress && all_offloaded; }
 for_device() { in_host_for "$1" device; }
 
-by_device() { start && all_offloaded && [ "$(flow $v4 | jq -r .dev)" = eth0 ]; }
+by_device() { start && all_offloaded && [ "$(flow $v4 .dev)" = eth0 ]; }
 
 # … nothing gets past a rule of the host below: what it drops does not arrive.
 firewall_below() {

@@ -66,9 +66,9 @@ drops() {
 	local before path
 	ends filter b drop || return
 	settle
-	before=$(received_b) path=$(flow_b $port | jq .rx_packets)
+	before=$(received_b) path=$(flow_b $port .rx_packets)
 	until_true retransmitted $(($(retransmits) + 2)) && settle && [ "$(received_b)" = "$before" ] || return
-	both_offloaded $port && (($(flow_b $port | jq .rx_packets) > path)) && ends filter b none
+	both_offloaded $port && (($(flow_b $port .rx_packets) > path)) && ends filter b none
 }
 settle() { a ping -q -c 1 -W 5 $B4 >/dev/null; }
 received_b() { b ss -Htni "dport = :$port" | grep -o 'bytes_received:[0-9]*'; }

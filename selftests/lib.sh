@@ -61,7 +61,7 @@ until_true() {
 			say "waited $WAIT s in vain for: $*"
 			return 1
 		fi
-		read -rt 0.1 <> <(:) || :
+		read -rt 0.2 <> <(:) || :
 	done
 }
 
@@ -168,7 +168,7 @@ talk_wait() {
 talk_prepared() {
 	local command=()
 	while [ "$2" != -- ]; do command+=("$2"); set -- "$1" "${@:3}"; done
-	talk_start "$1" -z -s 2000 -i 2 -- "$3" && until_true stopped "$1" && "${command[@]}" &&
+	talk_start "$1" -z -s 2000 -i 10 -- "$3" && until_true stopped "$1" && "${command[@]}" &&
 		kill -CONT "${talk_pid[$1]}" && until_true connected "$1"
 }
 stopped() { [ "$(cut -d ' ' -f 3 "/proc/${talk_pid[$1]}/stat")" = T ]; }
@@ -191,27 +191,34 @@ all() {
 	for port in $ports; do "$@" "$port" || return; done
 }
 
-# Questions about the flow of host-a with local port $1 (…_b: of host-b with remote port $1).
-flow() { chimneyctl -j -n host-a flows | jq -c ".[] | select(.lport == $1)"; }
-flow_b() { chimneyctl -j -n host-b flows | jq -c ".[] | select(.rport == $1)"; }
-state() { flow "$1" | jq -r .state; }
+# Questions about the flow of host-a with local port $1 (…_b: of host-b with remote port $1). What flow prints is all of
+# it, or what the path of jq in $2 leads to.
+flow() { chimneyctl -j -n host-a flows | jq -cr ".[] | select(.lport == $1)${2:-}"; }
+flow_b() { chimneyctl -j -n host-b flows | jq -cr ".[] | select(.rport == $1)${2:-}"; }
+state() { flow "$1" .state; }
 offloaded() { [ "$(state "$1")" = offloaded ]; }
-offloaded_b() { [ "$(flow_b "$1" | jq -r .state)" = offloaded ]; }
+offloaded_b() { [ "$(flow_b "$1" .state)" = offloaded ]; }
 both_offloaded() { offloaded "$1" && offloaded_b "$1"; }
 in_host() { [ "$(state "$1")" = in-host ]; }
 # Uploaded, or just being uploaded, when no packet takes the path any more either.
 off_path() { not offloaded "$1"; }
 off_path_b() { not offloaded_b "$1"; }
-in_host_b() { [ "$(flow_b "$1" | jq -r .state)" = in-host ]; }
-has_reason() { flow "$1" | jq -e --arg r "$2" '.reasons | index($r)' >/dev/null; }
-has_reason_b() { flow_b "$1" | jq -e --arg r "$2" '.reasons | index($r)' >/dev/null; }
+in_host_b() { [ "$(flow_b "$1" .state)" = in-host ]; }
+has_reason() { [[ $(flow "$1" .reasons) = *\"$2\"* ]]; }
+has_reason_b() { [[ $(flow_b "$1" .reasons) = *\"$2\"* ]]; }
 in_host_for() { in_host "$1" && has_reason "$1" "$2"; } # LPORT REASON
 in_host_b_for() { in_host_b "$1" && has_reason_b "$1" "$2"; }
-uploaded_for() { [ "$(flow "$1" | jq -r .uploaded)" = "$2" ]; }
+uploaded_for() { [ "$(flow "$1" .uploaded)" = "$2" ]; }
 reason_count() { cat "/sys/kernel/chimney/reasons/$1"; }
 
 # Segments that a conversation's socket has sent and received so far.
-segments() { a ss -Htni "sport = :$1" | grep -oE ' segs_(in|out):[0-9]+' | awk -F: '{ n += $2 } END { print n + 0 }'; }
+segments() {
+	local word sum=0
+	for word in $(a ss -Htni "sport = :$1"); do
+		[[ $word != segs_@(in|out):* ]] || sum=$((sum + ${word#*:}))
+	done
+	echo $sum
+}
 
 # progress LPORT: waits until the conversation has moved on, on the path or off it.
 progress() {

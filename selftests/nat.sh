@@ -12,7 +12,7 @@
 
 source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
-BUSY=(-s 20000 -i 10)
+BUSY=(-s 20000 -i 20)
 c() { nsenter --net=/run/netns/host-c "$@"; }
 
 router() {
@@ -62,11 +62,11 @@ rules_b() {
 }
 no_rules() { a nft flush ruleset && b nft flush ruleset; }
 
-offloads() { flow "$1" | jq .offloads; }
+offloads() { flow "$1" .offloads; }
 # judged LPORT: it has carried more than enough to be judged
 judged() { until_true moved_on "$1" 0 400; }
 in_host_for_nat() { in_host "$1" && has_reason "$1" nat && [ "$(offloads "$1")" = 0 ]; }
-in_host_for_nat_b() { in_host_b "$1" && has_reason_b "$1" nat && [ "$(flow_b "$1" | jq .offloads)" = 0 ]; }
+in_host_for_nat_b() { in_host_b "$1" && has_reason_b "$1" nat && [ "$(flow_b "$1" .offloads)" = 0 ]; }
 tell() { flow "$1" | jq -r '"# host-a: " + .local + " " + .remote + " " + .state + " " + (.reasons | join(","))'; }
 
 # translated_here LPORT ADDRESS: by host-a; in host-b, which knows nothing of it, the flow is offloaded.

@@ -123,7 +123,7 @@ signed() {
 mptcp() {
 	port=$((port + 1))
 	local PORT=7002
-	talk $port -M -s 2000 -i 2 -- "$1" && until_true kept_for mptcp &&
+	talk $port -M -s 2000 -i 10 -- "$1" && until_true kept_for mptcp &&
 		progress $port && kept_for mptcp && talk_stop $port
 }
 
@@ -141,11 +141,11 @@ vrf_busy() {
 	local path
 	a sysctl -qw net.ipv4.tcp_l3mdev_accept=1
 	port=$((port + 1))
-	talk $port -s 2000 -i 2 -- 198.51.100.2 && until_true both_offloaded $port && vrf_joined && off_path $port ||
+	talk $port -s 2000 -i 10 -- 198.51.100.2 && until_true both_offloaded $port && vrf_joined && off_path $port ||
 		return
-	path=$(flow $port | jq .tx_packets)
+	path=$(flow $port .tx_packets)
 	settle
-	off_path $port && [ "$(flow $port | jq .tx_packets)" = "$path" ] && vrf_left && progress $port &&
+	off_path $port && [ "$(flow $port .tx_packets)" = "$path" ] && vrf_left && progress $port &&
 		until_true both_offloaded $port && talk_stop $port
 }
 
@@ -160,7 +160,7 @@ ecmp() {
 		not on_device eth1 && all talk_stop
 }
 all_talk() { for p in $ports; do talk "$p" -s 2000 -i 20 -- "$1" || return; done; }
-on_device() { for p in $ports; do [ "$(flow "$p" | jq -r .dev)" != "$1" ] || return 0; done; return 1; }
+on_device() { for p in $ports; do [ "$(flow "$p" .dev)" != "$1" ] || return 0; done; return 1; }
 
 rows() { # COMMAND: each line is a name and the arguments, which ktap_test_result would split
 	local name arguments

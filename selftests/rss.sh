@@ -27,9 +27,9 @@ processed() { echo $((0x$(awk -v line=$(($1 + 1)) 'NR == line { print $1 }' /pro
 # which is read in between.
 alone() {
 	local this other path segs
-	other=$($3 "$2") this=$($3 "$1") path=$(flow $port | jq ".$4") segs=$(segments $port)
+	other=$($3 "$2") this=$($3 "$1") path=$(flow $port ".$4") segs=$(segments $port)
 	until_true moved_on $port "$segs" 200 || return
-	path=$(($(flow $port | jq ".$4") - path)) this=$(($($3 "$1") - this)) other=$(($($3 "$2") - other))
+	path=$(($(flow $port ".$4") - path)) this=$(($($3 "$1") - this)) other=$(($($3 "$2") - other))
 	say "$3: $this by $1, $other by $2; $path by the path"
 	((this > 19 * other && this >= path && path >= 40))
 }
@@ -91,17 +91,18 @@ port=37000
 ktap_print_header
 [ "$(nproc)" = 2 ] || { ktap_skip_all "needs two CPUs"; exit "$KSFT_SKIP"; }
 ktap_set_plan 13
+gate_load || ktap_exit_fail_msg "the gate"
 modprobe -q igb
 if has_nics igb; then
-	topology igb && two_queues && gate_load && listener || ktap_exit_fail_msg "topology igb"
+	topology igb && two_queues && listener || ktap_exit_fail_msg "topology igb"
 	ktap_test_result "RSS, set before the connection" rss_before
 	ktap_test_result "RSS, changed while busy" rss_busy
 	ktap_test_result "RSS, taken away" rss_default
-	lib_cleanup
+	hosts_gone
 else
 	for order in before busy off; do ktap_test_skip "RSS, $order: no igb"; done
 fi
-topology veth && gate_load && listener || ktap_exit_fail_msg "topology veth"
+topology veth && listener || ktap_exit_fail_msg "topology veth"
 ktap_test_result "RPS, set before the connection" rps_before
 ktap_test_result "RPS, changed while busy" rps_busy
 ktap_test_result "RPS, taken away" rps_off

@@ -59,10 +59,10 @@ in_host_rate() {
 measure() {
 	local path status
 	until_true both_offloaded $port && settle || return
-	path=$(flow $port | jq .tx_bytes)
+	path=$(flow $port .tx_bytes)
 	steady
 	status=$?
-	path=$(($(flow $port | jq .tx_bytes) - path))
+	path=$(($(flow $port .tx_bytes) - path))
 	say "$1: $rate bit/s with $path bytes by the path, $host in the host"
 	[ $status = 0 ] && both_offloaded $port && ((path >= BYTES)) && within_5_percent "$rate" "$host"
 }

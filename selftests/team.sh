@@ -94,7 +94,7 @@ release() {
 		enslave host-a port0 && enslave host-b port0 && until_true works port0 && all progress && all_offloaded
 }
 
-on_dev() { [ "$(flow $v4 | jq -r .dev)" = $dev ]; }
+on_dev() { [ "$(flow $v4 .dev)" = $dev ]; }
 
 gone() {
 	hosts_gone

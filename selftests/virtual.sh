@@ -32,14 +32,14 @@ stack() { # KIND: the two hosts talk by up0 from here on
 
 offloaded_on_up0() { # ADDRESS
 	local port=$((port_next++))
-	talk $port -s 10000 -i 2 -- "$1" && until_true both_offloaded $port || return
-	[ "$(flow $port | jq -r .dev)" = up0 ] && progress $port && talk_stop $port
+	talk $port -s 10000 -i 20 -- "$1" && until_true both_offloaded $port || return
+	[ "$(flow $port .dev)" = up0 ] && progress $port && talk_stop $port
 }
 
 # What is below goes down and comes back while a flow is busy above.
 below_down_and_up() {
 	local port=$((port_next++))
-	talk $port -s 10000 -i 2 -- $B4 && until_true both_offloaded $port && ip -n host-a link set eth0 down || return
+	talk $port -s 10000 -i 20 -- $B4 && until_true both_offloaded $port && ip -n host-a link set eth0 down || return
 	until_true without_carrier && ip -n host-a link set eth0 up && progress $port &&
 		until_true both_offloaded $port && talk_stop $port
 }
@@ -52,7 +52,7 @@ guest() {
 		ip -n host-a link set port1 master up0 && ip -n host-a link set port1 up &&
 		ip -n guest addr add 203.0.113.3/24 dev eth0 && ip -n guest link set eth0 up || return
 	until_true nsenter --net=/run/netns/guest ping -q -c 1 -W 1 $B4 >/dev/null || return
-	talk $own -s 10000 -i 2 -- $B4 && until_true both_offloaded $own || return
+	talk $own -s 10000 -i 20 -- $B4 && until_true both_offloaded $own || return
 	nsenter --net=/run/netns/guest "$DIR"/talk -p $theirs -s 2000 -n 600000 send $B4 $PORT | sed 's/^/# guest: /'
 	((PIPESTATUS[0] == 0)) && [ -z "$(flow $theirs)" ] && offloaded $own && talk_stop $own
 }
@@ -61,13 +61,14 @@ port_next=31000
 kinds="vlan qinq bridge macvlan"
 ktap_print_header
 ktap_set_plan $(($(wc -w <<<"$kinds") * 3 + 1))
+gate_load || ktap_exit_fail_msg "the gate"
 for kind in $kinds; do
-	stack "$kind" && gate_load && listener || ktap_exit_fail_msg "$kind"
+	stack "$kind" && listener || ktap_exit_fail_msg "$kind"
 	ktap_test_result "$kind: IPv4" offloaded_on_up0 $B4
 	ktap_test_result "$kind: IPv6" offloaded_on_up0 $B6
 	ktap_test_result "$kind: the device below goes down and up" below_down_and_up
 	[ "$kind" != bridge ] || ktap_test_result "a container behind the bridge" guest
-	lib_cleanup
+	hosts_gone
 	ip netns del guest 2>/dev/null
 done
 ktap_finished

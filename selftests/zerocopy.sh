@@ -66,9 +66,10 @@ declare -A copies=([veth]=all [hub]=some [e1000e]=none)
 port_next=33000
 ktap_print_header
 ktap_set_plan "$(long && echo 22 || echo 19)"
+gate_load || ktap_exit_fail_msg "the gate"
 for topo in veth hub e1000e; do
 	[ $topo != e1000e ] || modprobe e1000e
-	topology $topo && gate_load && listener || ktap_exit_fail_msg "topology $topo"
+	topology $topo && listener || ktap_exit_fail_msg "topology $topo"
 	ktap_test_result "$topo: MSG_ZEROCOPY, IPv4, copied: ${copies[$topo]}" lent zerocopy $B4 ${copies[$topo]}
 	ktap_test_result "$topo: sendfile, IPv4" takes_path $B4 0 $TOTAL -x sendfile
 	if [ $topo = veth ] || long; then
@@ -90,7 +91,6 @@ for topo in veth hub e1000e; do
 	elif [ $topo = e1000e ] || long; then
 		ktap_test_result "$topo: MSG_ZEROCOPY while the flow leaves and returns" leaves_and_returns zerocopy
 	fi
-	lib_cleanup
-	until_true not test -e /run/netns/host-a
+	hosts_gone
 done
 ktap_finished
