@@ -63,10 +63,19 @@ def progress(sock):
                                  for at, size in ((BYTES_ACKED, 8), (BYTES_RETRANS, 8), (SEGS_OUT, 4))]
 
 
+def step(sock):
+    """The same, as soon as more is acknowledged: that comes in lumps."""
+    was = now = progress(sock)
+    while now[1] == was[1]:
+        time.sleep(0.005)
+        now = progress(sock)
+    return now
+
+
 def rate(sock, total, headers):
-    start = progress(sock)
-    while (now := progress(sock))[1] < start[1] + total:
-        time.sleep(0.02)
+    start = step(sock)
+    while (now := step(sock))[1] < start[1] + total:
+        pass
     seconds, acked, again, segs = (n - s for n, s in zip(now, start))
     return [int(8 * n / seconds) for n in (acked + again, acked + again + segs * headers, again)]
 
