@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# TCP in all its shapes on offloaded flows: loss, reordering, duplicates and damage on the way; other
+# TCP in all its shapes on offloaded flows: loss, reordering, duplicates, damage and ECN marks on the way; other
 # congestion controls; urgent data, half close, simultaneous close, zero window, keep-alive, cork, fast open. Every byte
 # arrives, and what is not the end of a connection does not end its offload. Topology veth of lib.sh.
 #
@@ -22,6 +22,7 @@ rough() {
 		case $1 in
 		loss | duplicate | corrupt) netem "$1" $percent ;;
 		reorder) netem delay 1ms reorder ${percent/5%/25%} ;;
+		ecn) netem loss ${percent/1%/10%} ecn ;;		# marks, but what is not ECN-capable
 		esac && all until_true both_offloaded && all begin && all goes_on "$1" || { say "$1 $percent"; return 1; }
 	done
 	no_netem
@@ -36,6 +37,14 @@ goes_on() { # KIND LPORT
 	until_true moved_on "$2" "$segs" 200 || return
 	[ "$1" = corrupt ] || flow "$2" | jq -e ".offloads == $offloads and .tx_packets > $path" >/dev/null
 }
+
+# Marks reach TCP, which tells the sender.
+marks() {
+	local before
+	before=$(delivered_ce)
+	rough ecn && say "marked: $before to $(delivered_ce)" && (($(delivered_ce) > before))
+}
+delivered_ce() { a nstat -asz TcpExtTCPDeliveredCE | awk '/DeliveredCE/ { print $2 }'; }
 
 congestion() {
 	local name
@@ -79,7 +88,7 @@ fastopen() {
 dir=$(mktemp -d)
 v4=36000 v6=36001 ports="36000 36001" port=36100
 ktap_print_header
-ktap_set_plan 19
+ktap_set_plan 20
 topology veth && gate_load && listener || ktap_exit_fail_msg "topology"
 for h in a b; do $h sysctl -qw net.ipv4.tcp_ecn=1 net.ipv4.tcp_fastopen=3; done
 for scenario in urgent half_close both_close zero_window keepalive cork; do
@@ -89,6 +98,7 @@ done
 ktap_test_result "fast open" fastopen
 talk $v4 -s 10000 -i 10 -- $B4 && talk $v6 -s 10000 -i 10 -- $B6 || ktap_exit_fail_msg "conversations"
 for kind in loss reorder duplicate corrupt; do ktap_test_result "$kind" rough $kind; done
+ktap_test_result "ECN: marks of congestion" marks
 ktap_test_result "congestion controls" congestion
 ktap_test_result "every byte of these was right" all talk_stop
 ktap_finished

@@ -1,0 +1,75 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# What keeps flows in the host comes and goes all the time: captures that start and stop, rules that are loaded again and
+# again, a mode that is switched. The conversations go on meanwhile, no byte is lost, and when it is over all of them are
+# offloaded. Topology veth of lib.sh. More rounds under `make check-long`.
+
+source "$(dirname "$(readlink -f "$0")")"/lib.sh
+
+CAPTURES=20 SECONDS_OF_RULES=10 SWITCHES=20
+if long; then CAPTURES=100 SECONDS_OF_RULES=60 SWITCHES=200; fi
+
+# through COMMAND...: the conversations get on while it runs, have left the path by it, and are back afterwards
+through() {
+	local left
+	until_true all both_offloaded || return
+	left=$(uploads)
+	all begin && "$@" && all has_gone_on && until_true all both_offloaded && all progress || return
+	say "uploads: $left to $(uploads)"
+	(($(uploads) > left))
+}
+uploads() { dev_a uploads; }
+declare -A had
+begin() { had[$1]=$(segments "$1"); }
+has_gone_on() { (($(segments "$1") > ${had[$1]} + 20)); }
+
+captures() {
+	local i
+	for ((i = 0; i < CAPTURES; i++)); do
+		# ends after five packets
+		a tcpdump -i eth0 -c 5 -w /dev/null 2>/dev/null || { say "capture $i"; return 1; }
+	done
+}
+
+rules() {
+	local end=$((SECONDS + SECONDS_OF_RULES)) n=0
+	while ((SECONDS < end)); do
+		a nft -f - <<-END || return
+			table inet filter
+			delete table inet filter
+			table inet filter {
+				chain in { type filter hook input priority 0; tcp dport $((n % 1000 + 1)) drop; }
+				chain out { type filter hook output priority 0; tcp dport $((n % 1000 + 1)) drop; }
+			}
+		END
+		n=$((n + 1))
+		read -rt 0.1 <> <(:) || :
+	done
+	say "loaded $n times"
+}
+
+switches() {
+	local i
+	for ((i = 0; i < SWITCHES; i++)); do mode disabled && mode enabled || return; done
+}
+
+all_of_it() {
+	local started=() status=0 p
+	captures & started+=($!)
+	rules & started+=($!)
+	switches || status=1
+	for p in "${started[@]}"; do wait "$p" || status=1; done
+	return $status
+}
+
+v4=38000 v6=38001 ports="38000 38001"
+ktap_print_header
+ktap_set_plan 5
+topology veth && gate_load && listener || ktap_exit_fail_msg "topology"
+talk $v4 -s 3000 -i 10 -- $B4 && talk $v6 -s 3000 -i 10 -- $B6 || ktap_exit_fail_msg "conversations"
+ktap_test_result "captures come and go, $CAPTURES times" through captures
+ktap_test_result "rules are loaded every 100 ms, $SECONDS_OF_RULES s" through rules
+ktap_test_result "the mode is switched, $SWITCHES times" through switches
+ktap_test_result "all of it at a time" through all_of_it
+ktap_test_result "every byte is right" all talk_stop
+ktap_finished
