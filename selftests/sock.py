@@ -19,6 +19,7 @@ import struct
 import sys
 import time
 
+WAIT = 60 * int(os.environ.get("PATIENCE") or 1)        # seconds that a condition may take to come true
 SYS_PIDFD_GETFD = 438
 # offsets in struct tcp_info
 BYTES_ACKED, SEGS_OUT, BYTES_RETRANS, TCP_INFO_LEN = 120, 136, 208, 232
@@ -67,6 +68,8 @@ def step(sock):
     """The same, as soon as more is acknowledged: that comes in lumps."""
     was = now = progress(sock)
     while now[1] == was[1]:
+        if now[0] - was[0] > WAIT:
+            sys.exit(f"nothing was acknowledged for {WAIT} s")
         time.sleep(0.005)
         now = progress(sock)
     return now
