@@ -12,7 +12,8 @@ export KDIR KVER PREFIX DESTDIR
 
 INSTMOD	:= $(DESTDIR)/lib/modules/$(KVER)/updates/chimney
 
-.PHONY: all modules gate tools install uninstall vm check check-long check-debug demo bench style clean distclean help
+.PHONY: all modules gate tools install uninstall deb vm check check-long check-debug check-packages demo bench style \
+	clean distclean help
 
 all: modules gate tools	## build all of it (the default) against KDIR
 
@@ -25,7 +26,7 @@ gate: modules	## build the eBPF gate (bpf/)
 tools: gate	## build chimneyctl (userspace/)
 	$(MAKE) -C userspace
 
-install:	## install module, chimneyctl and modprobe settings under DESTDIR
+install:	## install module, chimneyctl, systemd unit and modprobe settings under DESTDIR
 	install -D -m 644 -t $(INSTMOD) $(MODULE)
 	strip -g $(INSTMOD)/chimney.ko
 	$(MAKE) -C userspace install
@@ -37,10 +38,13 @@ uninstall:	## remove what install installed
 	-rmdir $(INSTMOD)
 	$(if $(DESTDIR),,depmod $(KVER))
 
+deb:		## build the Debian packages (out/*.deb), in a Debian 13 of their own
+	@selftests/vm/deb
+
 vm:	## a shell in a virtual Debian 13 with module and tools installed
 	$(VM) shell
 
-check:	## run all tests in virtual machines; T=name runs one; TOPOLOGY=tap has TSO
+check:	## run all tests in virtual machines; T=name: one; TOPOLOGY=tap: with TSO; KERNEL=backports: newest kernel
 	@TOPOLOGY=$(TOPOLOGY) selftests/vm/check $(T)
 
 check-long:	## the same with the sizes that take long: more rounds, more devices, many flows
@@ -48,6 +52,9 @@ check-long:	## the same with the sizes that take long: more rounds, more devices
 
 check-debug:	## the same on a kernel with KASAN, lockdep, kmemleak and fault injection, which it builds first
 	@KERNEL=debug TOPOLOGY=$(TOPOLOGY) selftests/vm/check $(T)
+
+check-packages:	## install, upgrade and purge the Debian packages in a Debian 13 with systemd
+	@selftests/vm/check-packages
 
 demo:	## show on two virtual NICs what chimney does
 	$(VM) run --topology hub --timeout 900 selftests/demo.sh

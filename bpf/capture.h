@@ -7,7 +7,7 @@
  * packet_type is on a list, not how often something was called.
  *
  * A tap sees a flow's packets if it is on the flow's device, or on all devices
- * of its netns.
+ * of its netns, and is for all EtherTypes or that of the flow.
  */
 
 /* a tap; key of "captures" is the address of its packet_type */
@@ -16,14 +16,15 @@ struct capture {
 	u32 ifindex;
 	u16 ethertype;
 	bool everywhere;
-	u8 pad;
+	bool deaf;
 };
 
 /* what taps see; value of "watched" is how many there are */
 struct watched {
 	u64 netns;
 	u32 ifindex;
-	u32 pad;
+	u16 ethertype;
+	u16 pad;
 };
 
 struct {
@@ -49,24 +50,37 @@ bool captures_lost;
 /* How many there are: most of the time none, and then no map is looked into. */
 __s32 nr_captures;
 
-static __always_inline bool watched_by_capture(u64 netns, u32 ifindex)
+static __always_inline bool watched_as(u64 netns, u32 ifindex, u16 ethertype)
 {
-	struct watched key = { .netns = netns, .ifindex = ifindex };
+	struct watched key = {
+		.netns = netns,
+		.ifindex = ifindex,
+		.ethertype = ethertype,
+	};
 	s32 *count = bpf_map_lookup_elem(&watched, &key);
 
 	return count && *count > 0;
 }
 
+static __always_inline bool watched_by_capture(u64 netns, u32 ifindex,
+					       u16 ethertype)
+{
+	return watched_as(netns, ifindex, ETH_P_ALL) ||
+	       watched_as(netns, ifindex, ethertype);
+}
+
 static __always_inline u64 capture_judge(const struct chimney_packet *packet)
 {
+	u16 ethertype = packet->flow.family == AF_INET6 ? ETH_P_IPV6 : ETH_P_IP;
 	u64 netns = packet->flow.netns;
 
 	if (captures_lost || nr_everywhere > 0)
 		return CHIMNEY_MASK(CAPTURE);
 	if (!nr_captures)
 		return 0;
-	if (watched_by_capture(netns, packet->ifindex) ||
-	    watched_by_capture(netns, 0) || watched_by_capture(0, 0))
+	if (watched_by_capture(netns, packet->ifindex, ethertype) ||
+	    watched_by_capture(netns, 0, ethertype) ||
+	    watched_by_capture(0, 0, ethertype))
 		return CHIMNEY_MASK(CAPTURE);
 	return 0;
 }
@@ -80,6 +94,7 @@ static __always_inline void capture_place(struct capture *capture)
 	struct watched key = {
 		.netns = capture->netns,
 		.ifindex = capture->ifindex,
+		.ethertype = capture->ethertype,
 	};
 	s32 zero = 0;
 
@@ -95,6 +110,7 @@ static __always_inline void capture_count(const struct capture *capture, s32 n)
 	struct watched key = {
 		.netns = capture->netns,
 		.ifindex = capture->ifindex,
+		.ethertype = capture->ethertype,
 	};
 	s32 *count = bpf_map_lookup_elem(&watched, &key);
 
@@ -112,17 +128,71 @@ static __always_inline void capture_forget(u64 key)
 		return;
 	capture = *found;
 	/* of two that remove it, one counts */
-	if (!bpf_map_delete_elem(&captures, &key))
+	if (!bpf_map_delete_elem(&captures, &key) && !capture.deaf)
 		capture_count(&capture, -1);
 }
 
-/* Context: RCU read side. */
-static __always_inline void capture_add(struct packet_type *pt)
+/*
+ * Does the filter of a tap let nothing pass?  Whoever only wants to send what
+ * the kernel does not (keepalived: neighbour advertisements) has a socket like
+ * that.  Of those with a device, and those for all EtherTypes, the module knows
+ * as well, and does not look at their filters.
+ */
+static __always_inline bool capture_deaf(const struct packet_type *pt)
+{
+	const struct sock *sk = BPF_CORE_READ(pt, af_packet_priv);
+	const struct sock_fprog_kern *filter;
+	const struct sock_filter *first;
+
+	/* of a fanout group, it is no socket */
+	if (BPF_CORE_READ(pt, dev) || BPF_CORE_READ(pt, type) == bpf_htons(ETH_P_ALL) ||
+	    (u64)sk + bpf_core_field_offset(struct packet_sock, prot_hook) != (u64)pt)
+		return false;
+	filter = BPF_CORE_READ(sk, sk_filter, prog, orig_prog);
+	first = filter ? BPF_CORE_READ(filter, filter) : NULL;
+	return first && BPF_CORE_READ(first, code) == (BPF_RET | BPF_K) &&
+	       !BPF_CORE_READ(first, k);
+}
+
+/* Those that see what a tap sees leave, or are judged anew when it is gone. */
+static __always_inline void capture_revoke(const struct capture *capture,
+					   u32 ifindex)
+{
+	struct chimney_selector selector = { .ifindex = ifindex };
+
+	if (!capture->everywhere) {
+		selector.netns = capture->netns;
+		if (capture->ethertype == ETH_P_IP)
+			selector.family = AF_INET;
+		else if (capture->ethertype == ETH_P_IPV6)
+			selector.family = AF_INET6;
+	}
+	chimney_revoke(&selector, CHIMNEY_CAPTURE);
+}
+
+/*
+ * A tap for one EtherType comes after the upper devices (bond, bridge ...) have
+ * had the packet.  The module looks at lower devices when it installs a flow,
+ * so that all of them have to be installed anew.
+ */
+static __always_inline void capture_began(const struct capture *capture)
+{
+	u32 ifindex = 0;
+
+	if (!capture->everywhere && capture->ethertype == ETH_P_ALL)
+		ifindex = capture->ifindex;
+	capture_revoke(capture, ifindex);
+}
+
+/*
+ * Context: RCU read side.  A function of its own: what it leaves on the stack
+ * would make each turn of a loop over taps another one for the verifier.
+ */
+static __noinline int capture_add(struct packet_type *pt)
 {
 	u16 ethertype = bpf_ntohs(BPF_CORE_READ(pt, type));
 	struct net_device *dev = BPF_CORE_READ(pt, dev);
 	struct net *net = BPF_CORE_READ(pt, af_packet_net);
-	struct chimney_selector selector = {};
 	struct capture capture = {};
 	u64 key = (u64)pt;
 
@@ -130,7 +200,7 @@ static __always_inline void capture_add(struct packet_type *pt)
 	if (ethertype != ETH_P_ALL &&
 	    ((ethertype != ETH_P_IP && ethertype != ETH_P_IPV6) ||
 	     !BPF_CORE_READ(pt, af_packet_priv)))
-		return;
+		return 0;
 
 	if (dev) {
 		capture.ifindex = BPF_CORE_READ(dev, ifindex);
@@ -138,25 +208,18 @@ static __always_inline void capture_add(struct packet_type *pt)
 	}
 	capture.netns = netns_cookie(net);
 	capture.ethertype = ethertype;
+	capture.deaf = capture_deaf(pt);
 	capture_place(&capture);
 
 	/* what had this address before is gone, whether or not we were told */
 	capture_forget(key);
 	if (bpf_map_update_elem(&captures, &key, &capture, BPF_ANY))
 		captures_lost = true;
-	else
+	else if (!capture.deaf)
 		capture_count(&capture, 1);
-
-	/*
-	 * A tap for one EtherType comes after the upper devices (bond, bridge
-	 * ...) have had the packet.  The module looks at lower devices when it
-	 * installs a flow, so that all of them have to be installed anew.
-	 */
-	if (!capture.everywhere)
-		selector.netns = capture.netns;
-	if (!capture.everywhere && ethertype == ETH_P_ALL)
-		selector.ifindex = capture.ifindex;
-	chimney_revoke(&selector, CHIMNEY_CAPTURE);
+	if (captures_lost || !capture.deaf)
+		capture_began(&capture);
+	return 0;
 }
 
 SEC("fexit/dev_add_pack")
@@ -171,15 +234,14 @@ int BPF_PROG(capture_start, struct packet_type *pt)
 /* A new epoch lets the flows that it kept in the host be judged soon. */
 static __always_inline void capture_ended(u64 key)
 {
-	struct capture *found = bpf_map_lookup_elem(&captures, &key);
-	struct chimney_selector selector = {};
+	struct capture *found = bpf_map_lookup_elem(&captures, &key), capture;
 
 	if (!found)
 		return;
-	selector.netns = found->netns;
-	selector.ifindex = found->ifindex;
+	capture = *found;
 	capture_forget(key);
-	chimney_revoke(&selector, CHIMNEY_CAPTURE);
+	if (!capture.deaf)
+		capture_revoke(&capture, capture.ifindex);
 }
 
 SEC("fexit/__dev_remove_pack")
@@ -187,6 +249,54 @@ int BPF_PROG(capture_stop, struct packet_type *pt)
 {
 	bpf_preempt_disable();
 	capture_ended((u64)pt);
+	bpf_preempt_enable();
+	return 0;
+}
+
+/* The socket is locked: its filter does not change meanwhile. */
+static __always_inline void capture_filtered(const struct sock *sk)
+{
+	u64 pt = (u64)sk + bpf_core_field_offset(struct packet_sock, prot_hook);
+	struct capture *found;
+	bool deaf;
+
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) != AF_PACKET)
+		return;
+	found = bpf_map_lookup_elem(&captures, &pt);
+	deaf = capture_deaf((void *)pt);
+	if (found && found->deaf != deaf) {
+		found->deaf = deaf;
+		capture_count(found, deaf ? -1 : 1);
+		capture_began(found);
+	}
+}
+
+SEC("fexit/sk_attach_filter")
+int BPF_PROG(capture_filter, struct sock_fprog *filter, struct sock *sk, int ret)
+{
+	bpf_preempt_disable();
+	if (!ret)
+		capture_filtered(sk);
+	bpf_preempt_enable();
+	return 0;
+}
+
+SEC("fexit/sk_attach_bpf")
+int BPF_PROG(capture_filter_bpf, u32 ufd, struct sock *sk, int ret)
+{
+	bpf_preempt_disable();
+	if (!ret)
+		capture_filtered(sk);
+	bpf_preempt_enable();
+	return 0;
+}
+
+SEC("fexit/sk_detach_filter")
+int BPF_PROG(capture_no_filter, struct sock *sk, int ret)
+{
+	bpf_preempt_disable();
+	if (!ret)
+		capture_filtered(sk);
 	bpf_preempt_enable();
 	return 0;
 }
@@ -202,7 +312,8 @@ static __always_inline u64 list_next(u64 pos)
 	return (u64)BPF_CORE_READ((struct list_head *)pos, next);
 }
 
-static __noinline int scan_taps(u64 head)
+/* Not static, as verdict_set() is not: verified once, not for each of its callers. */
+__noinline int scan_taps(u64 head)
 {
 	u64 pos = head;
 	int i;
@@ -217,12 +328,38 @@ static __noinline int scan_taps(u64 head)
 	return 0;
 }
 
-static __noinline int scan_devices(u64 net)
+/* In 6.12, taps that are on no device are in lists for all namespaces ... */
+struct net_hotdata___taps {
+	struct list_head ptype_all;
+} __attribute__((preserve_access_index));
+
+/* ... and in 7.3 in those of their namespace. */
+struct net___taps {
+	struct list_head ptype_all;
+	struct list_head ptype_specific;
+} __attribute__((preserve_access_index));
+
+static __always_inline bool taps_of_netns(void)
+{
+	return bpf_core_field_exists(struct net___taps, ptype_all) &&
+	       bpf_core_field_exists(struct net___taps, ptype_specific);
+}
+
+static __always_inline bool taps_of_all(void)
+{
+	return bpf_core_field_exists(struct net_hotdata___taps, ptype_all);
+}
+
+__noinline int scan_netns(u64 net)
 {
 	u64 head = net + bpf_core_field_offset(struct net, dev_base_head);
 	u64 pos = head, dev;
 	int i;
 
+	if (taps_of_netns()) {
+		scan_taps(net + bpf_core_field_offset(struct net___taps, ptype_all));
+		scan_taps(net + bpf_core_field_offset(struct net___taps, ptype_specific));
+	}
 	bpf_for(i, 0, SCAN_MAX) {
 		pos = list_next(pos);
 		if (!pos || pos == head)
@@ -264,17 +401,19 @@ int scan_captures(void *ctx)
 	u64 pos = head;
 	int i;
 
-	if (!hotdata || !base || !head)
+	if (!hotdata || !base || !head || taps_of_all() == taps_of_netns())
 		return -ENOENT;
 	bpf_rcu_read_lock();
-	scan_taps(hotdata + bpf_core_field_offset(struct net_hotdata, ptype_all));
+	if (taps_of_all())
+		scan_taps(hotdata + bpf_core_field_offset(struct net_hotdata___taps,
+							  ptype_all));
 	bpf_for(i, 0, 16)
 		scan_taps(base + i * sizeof(struct list_head));
 	bpf_for(i, 0, SCAN_MAX) {
 		pos = list_next(pos);
 		if (!pos || pos == head)
 			break;
-		scan_devices(pos - bpf_core_field_offset(struct net, list));
+		scan_netns(pos - bpf_core_field_offset(struct net, list));
 	}
 	bpf_rcu_read_unlock();
 	return captures_lost ? -E2BIG : 0;

@@ -41,8 +41,8 @@ struct {
 	__type(value, enum rule_module);
 } rule_modules SEC(".maps");
 
-/* How many of them are unknown. */
-__s32 nr_unknown_rules;
+/* How many of them are unknown; chimneyctl writes it, too. */
+__s32 nr_unknown_rules SEC(".bss.loader");
 
 /*
  * A stamp is of the rules of @epoch if the flow had been judged under these when

@@ -7,8 +7,9 @@
  * Not here, though they see packets: matches and statements whose result is
  * the same for every packet of a connection (addresses, ports, interfaces,
  * marks, owner ...), those that change what the gate sees itself ("rewritten",
- * "nat"), and those of netdev and bridge chains, through which the path's
- * packets go as well.
+ * "nat"), those of nftables that are evaluated for every packet
+ * (packet_rules.h), and those of netdev and bridge chains, through which the
+ * path's packets go as well.
  */
 #ifndef CHIMNEY_EVALUATORS_H
 #define CHIMNEY_EVALUATORS_H
@@ -91,6 +92,7 @@ enum rule_module {
 	X("xt_length", "length_mt6", SKB)			\
 	X("xt_u32", "u32_mt", SKB)				\
 	X("xt_string", "string_mt", SKB)			\
+	X("xt_mac", "mac_mt", SKB)				\
 	X("xt_bpf", "bpf_mt", SKB)				\
 	X("xt_bpf", "bpf_mt_v1", SKB)				\
 	X("xt_time", "time_mt", SKB)				\

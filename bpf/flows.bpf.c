@@ -22,6 +22,21 @@ struct {
 extern int chimney_sock_info(struct sock_common *skc,
 			     struct chimney_sock_info *info) __ksym;
 
+/* What only the socket knows; one that has yet to be accepted knows nothing. */
+static void tell_socket(struct sock_common *skc,
+			struct chimney_flow_record *rec)
+{
+	const struct tcp_sock *tp = bpf_skc_to_tcp_sock(skc);
+	const struct cgroup *cgrp;
+
+	if (!tp)
+		return;
+	rec->sent = tp->bytes_sent;
+	rec->received = tp->bytes_received;
+	cgrp = tp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup;
+	rec->cgroup = cgrp ? cgrp->kn->id : 0;
+}
+
 SEC("iter/tcp")
 int tell_flow(struct bpf_iter__tcp *ctx)
 {
@@ -32,6 +47,7 @@ int tell_flow(struct bpf_iter__tcp *ctx)
 	/* it refuses what is no connection in full: LISTEN, TIME_WAIT ... */
 	if (!skc || chimney_sock_info(skc, &rec.info))
 		return 0;
+	tell_socket(skc, &rec);
 
 	verdict = bpf_map_lookup_elem(&flows, &rec.info.flow);
 	if (verdict) {

@@ -10,6 +10,7 @@
 #include "gate.h"
 
 #define ENOENT 2
+#define ENXIO 6
 #define E2BIG 7
 
 struct {
@@ -24,6 +25,7 @@ struct {
 #include "each_packet.h"
 #include "ipsec.h"
 #include "ipvs.h"
+#include "packet_rules.h"
 #include "rewritten.h"
 #include "rules.h"
 
@@ -60,13 +62,56 @@ verdict_of(const struct chimney_tuple *key, u8 dir)
 	return bpf_map_lookup_elem(&flows, key);
 }
 
-static __always_inline void verdict_set(struct chimney_verdict *verdict,
-					const int dir, u64 epoch, u64 reasons)
+/* Flows that flap wait before they are offered again, ever longer. */
+static __always_inline u64 hold_down(const struct chimney_verdict *verdict)
 {
+	if (verdict->state == CHIMNEY_IN_HOST && verdict->flaps &&
+	    bpf_ktime_get_ns() - verdict->uploaded_ns <
+	    chimney_hold_down(verdict->flaps - 1))
+		return CHIMNEY_MASK(HOLD_DOWN);
+	return 0;
+}
+
+static __always_inline void count_flap(struct chimney_verdict *verdict)
+{
+	u64 now = bpf_ktime_get_ns();
+
+	if (now - verdict->offloaded_ns > chimney_hold_down(~0ULL))
+		verdict->flaps = 0;
+	verdict->uploaded_ns = now;
+	verdict->flaps++;
+}
+
+/*
+ * Adds what the verdict itself has against the flow, notes all of it and returns
+ * it.  Not static: the verifier then looks at this once, and not again for each
+ * set of reasons that judge() may come with.
+ */
+__noinline u64 verdict_set(struct chimney_verdict *verdict, u64 reasons,
+			   u64 epoch, u32 dir)
+{
+	if (!verdict || dir > CHIMNEY_IN)
+		return reasons;
+
+	reasons |= each_packet_judge(verdict, dir, epoch);
+	if (dir == CHIMNEY_OUT)
+		reasons |= hold_down(verdict);
+	if (verdict->reasons[dir] != reasons)
+		name_reasons(dir == CHIMNEY_OUT ? verdict->out : verdict->in,
+			     reasons);
+	/* who sees an epoch here sees the reasons found in it, or worse */
 	NOW(verdict->epoch[dir]) = 0;
 	NOW(verdict->reasons[dir]) = reasons;
 	NOW(verdict->judged_ns[dir]) = bpf_ktime_get_ns();
 	NOW(verdict->epoch[dir]) = epoch;
+	return reasons;
+}
+
+/* Whatever a site has linked with this comes in its place (site.h). */
+__weak u64 site_judge(struct sock *sk __arg_trusted,
+		      const struct chimney_tuple *flow __arg_nonnull)
+{
+	return 0;
 }
 
 SEC("struct_ops/judge")
@@ -82,26 +127,19 @@ u64 BPF_PROG(judge, struct sk_buff *skb, struct sock *sk,
 	bpf_probe_read_kernel(&key, sizeof(key), &packet->flow);
 	reasons = ipsec_judge(skb, packet) | conntrack_judge(skb) |
 		  ipvs_judge(skb) | capture_judge(packet) |
-		  rewritten_judge(packet, &key);
+		  packet_rules_judge(packet) | rewritten_judge(packet, &key) |
+		  site_judge(sk, &key);
 
 	verdict = verdict_of(&key, dir);
 	if (!verdict)
 		return reasons;
-	/* who sees an epoch here sees the reasons found in it, or worse */
-	if (dir == CHIMNEY_OUT) {
-		reasons |= each_packet_judge(verdict, CHIMNEY_OUT, epoch);
-		name_reasons(verdict->out, reasons);
-		verdict_set(verdict, CHIMNEY_OUT, epoch, reasons);
-		if (!reasons && NOW(verdict->epoch[CHIMNEY_IN]) == epoch &&
-		    !NOW(verdict->reasons[CHIMNEY_IN]) &&
-		    /* it may have been judged without its first stamp */
-		    !each_packet_judge(verdict, CHIMNEY_IN, epoch))
-			chimney_offer(skb, sk, packet);
-	} else {
-		reasons |= each_packet_judge(verdict, CHIMNEY_IN, epoch);
-		name_reasons(verdict->in, reasons);
-		verdict_set(verdict, CHIMNEY_IN, epoch, reasons);
-	}
+	reasons = verdict_set(verdict, reasons, epoch, dir);
+	if (dir == CHIMNEY_OUT && !reasons &&
+	    NOW(verdict->epoch[CHIMNEY_IN]) == epoch &&
+	    !NOW(verdict->reasons[CHIMNEY_IN]) &&
+	    /* it may have been judged without its first stamp */
+	    !each_packet_judge(verdict, CHIMNEY_IN, epoch))
+		chimney_offer(skb, sk, packet);
 	return reasons;
 }
 
@@ -120,13 +158,16 @@ void BPF_PROG(changed, const struct chimney_event *event)
 		verdict->uploaded = event->reason;
 	if (event->from == event->to)
 		return;
-	if (event->to == CHIMNEY_OFFLOADED)
+	if (event->to == CHIMNEY_OFFLOADED) {
 		verdict->offloads++;
+		verdict->offloaded_ns = bpf_ktime_get_ns();
+	}
 	if (event->from == CHIMNEY_UPLOADING) {
 		verdict->tx_packets += event->tx_packets;
 		verdict->tx_bytes += event->tx_bytes;
 		verdict->rx_packets += event->rx_packets;
 		verdict->rx_bytes += event->rx_bytes;
+		count_flap(verdict);
 	}
 }
 

@@ -13,15 +13,19 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "site.h"
+
 /* macros are not in BTF */
-#define CHIMNEY_MASK(id)	(1ULL << CHIMNEY_##id)
 #define CHIMNEY_NAMED		4
 #define CHIMNEY_GATE_VERSION	1
 #define AF_INET			2
 #define AF_INET6		10
+#define AF_PACKET		17
 #define ETH_P_ALL		0x0003
 #define ETH_P_IP		0x0800
 #define ETH_P_IPV6		0x86dd
+#define BPF_K			0x00
+#define BPF_RET			0x06
 
 /* the compiler is to keep the order */
 #define NOW(x) (*(volatile typeof(x) *)&(x))
@@ -29,6 +33,7 @@
 /* kmod/gate.c */
 int chimney_offer(struct sk_buff *skb, struct sock *sk,
 		  const struct chimney_packet *packet) __ksym;
+u64 chimney_hold_down(u64 flaps) __ksym;
 int chimney_revoke(const struct chimney_selector *selector,
 		   u32 reason) __ksym;
 
@@ -53,9 +58,14 @@ static __always_inline u64 netns_cookie(const struct net *net)
 	return net ? BPF_CORE_READ(net, net_cookie) : 0;
 }
 
+static __always_inline const struct net *socket_net(const struct sock *sk)
+{
+	return BPF_CORE_READ(sk, __sk_common.skc_net.net);
+}
+
 static __always_inline u64 socket_netns(const struct sock *sk)
 {
-	return netns_cookie(BPF_CORE_READ(sk, __sk_common.skc_net.net));
+	return netns_cookie(socket_net(sk));
 }
 
 static __always_inline void revoke_netns(u64 netns, u32 reason)

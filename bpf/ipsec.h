@@ -114,3 +114,19 @@ int BPF_PROG(ipsec_policy_kill, struct xfrm_policy *policy)
 	ipsec_revoke(policy, true, true);
 	return 0;
 }
+
+/* The socket's own policy: for one flow, or for those yet to be. */
+SEC("fexit/xfrm_sk_policy_insert")
+int BPF_PROG(ipsec_socket_policy, struct sock *sk)
+{
+	struct chimney_selector selector = {
+		.netns = socket_netns(sk),
+		.lport = BPF_CORE_READ(sk, __sk_common.skc_num),
+		.lport_mask = 0xffff,
+		.rport = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport)),
+		.rport_mask = 0xffff,
+	};
+
+	revoke(&selector, CHIMNEY_IPSEC);
+	return 0;
+}

@@ -21,12 +21,20 @@ static __always_inline void rules_revoke(u64 netns)
 	revoke_netns(netns, CHIMNEY_RULES);
 }
 
+static __noinline int rules_changed(const struct net *net)
+{
+	bpf_preempt_disable();
+	packet_rules_walk(net);
+	rules_revoke(netns_cookie(net));
+	bpf_preempt_enable();
+	return 0;
+}
+
 /* nft, iptables-nft, firewalld: any transaction, set elements included */
 SEC("fexit/nf_tables_commit")
 int BPF_PROG(rules_nft, struct net *net, struct sk_buff *skb, int ret)
 {
-	rules_revoke(netns_cookie(net));
-	return 0;
+	return rules_changed(net);
 }
 
 /* iptables-legacy: a table is replaced; counters do not matter */
@@ -34,7 +42,7 @@ SEC("fexit/do_ipt_set_ctl")
 int BPF_PROG(rules_iptables, struct sock *sk, int cmd)
 {
 	if (cmd == IPT_SO_SET_REPLACE)
-		rules_revoke(socket_netns(sk));
+		rules_changed(socket_net(sk));
 	return 0;
 }
 
@@ -42,7 +50,7 @@ SEC("fexit/do_ip6t_set_ctl")
 int BPF_PROG(rules_ip6tables, struct sock *sk, int cmd)
 {
 	if (cmd == IPT_SO_SET_REPLACE)
-		rules_revoke(socket_netns(sk));
+		rules_changed(socket_net(sk));
 	return 0;
 }
 
@@ -50,11 +58,15 @@ int BPF_PROG(rules_ip6tables, struct sock *sk, int cmd)
 SEC("fexit/nfnetlink_rcv_msg")
 int BPF_PROG(rules_nfnetlink, struct sk_buff *skb, struct nlmsghdr *nlh)
 {
+	const struct net *net = socket_net(BPF_CORE_READ(skb, sk));
 	u16 type = BPF_CORE_READ(nlh, nlmsg_type);
 	u8 cmd = type;
 
 	switch (type >> 8) {
 	case NFNL_SUBSYS_IPSET:
+		/* a rule's set may be one of another kind now */
+		if (cmd == IPSET_CMD_SWAP)
+			return rules_changed(net);
 		if ((cmd < IPSET_CMD_CREATE || cmd > IPSET_CMD_SWAP) &&
 		    cmd != IPSET_CMD_ADD && cmd != IPSET_CMD_DEL)
 			return 0;
@@ -66,7 +78,7 @@ int BPF_PROG(rules_nfnetlink, struct sk_buff *skb, struct nlmsghdr *nlh)
 	default:
 		return 0;
 	}
-	rules_revoke(socket_netns(BPF_CORE_READ(skb, sk)));
+	rules_revoke(netns_cookie(net));
 	return 0;
 }
 

@@ -8,16 +8,29 @@
 #define CHIMNEY_CAPTURE_H
 
 #include <linux/netdevice.h>
-#include <net/hotdata.h>
 #include <net/inet_sock.h>
 
-/* Taps on all devices are in one list for all namespaces. */
+#include "compat.h"
+
+/* Taps on all devices may be in one list for all namespaces. */
 static inline bool chimney_capture_any(const struct net *net)
 {
 	const struct packet_type *pt;
 
-	list_for_each_entry_rcu(pt, &net_hotdata.ptype_all, list)
+	list_for_each_entry_rcu(pt, chimney_taps(net), list)
 		if (!pt->af_packet_net || net_eq(pt->af_packet_net, net))
+			return true;
+	return false;
+}
+
+/* One of these sees nothing but packets of its own EtherType. */
+static inline bool chimney_capture_specific(const struct net_device *dev,
+					    __be16 ethertype)
+{
+	const struct packet_type *pt;
+
+	list_for_each_entry_rcu(pt, &dev->ptype_specific, list)
+		if (pt->type == ethertype)
 			return true;
 	return false;
 }
@@ -26,39 +39,45 @@ static inline bool chimney_capture_any(const struct net *net)
  * chimney_capture_active() - is there a packet tap that sees a device?
  * @dev: the device
  * @net: its namespace
+ * @ethertype: of the packets that matter
  *
  * Context: RCU read side.
  */
 static inline bool chimney_capture_active(const struct net_device *dev,
-					  const struct net *net)
+					  const struct net *net,
+					  __be16 ethertype)
 {
-	if (unlikely(!list_empty(&dev->ptype_all) ||
-		     !list_empty(&dev->ptype_specific)))
+	if (unlikely(!list_empty(&dev->ptype_all)))
 		return true;
-	return unlikely(!list_empty(&net_hotdata.ptype_all)) &&
+	if (unlikely(!list_empty(&dev->ptype_specific)) &&
+	    chimney_capture_specific(dev, ethertype))
+		return true;
+	return unlikely(!list_empty(chimney_taps(net))) &&
 	       chimney_capture_any(net);
 }
 
-static inline int chimney_capture_specific(struct net_device *dev,
-					   struct netdev_nested_priv *priv)
+static inline int chimney_capture_lower_dev(struct net_device *dev,
+					    struct netdev_nested_priv *priv)
 {
-	return !list_empty(&dev->ptype_specific);
+	return chimney_capture_specific(dev, *(__be16 *)priv->data);
 }
 
 /**
  * chimney_capture_lower() - does a tap on a lower device miss what is stolen?
  * @dev: device of a flow
+ * @ethertype: of its packets
  *
  * A tap that is bound to one EtherType gets a packet after the devices above
  * its own have had it.
  *
  * Context: RCU read side.
  */
-static inline bool chimney_capture_lower(struct net_device *dev)
+static inline bool chimney_capture_lower(struct net_device *dev,
+					 __be16 ethertype)
 {
-	struct netdev_nested_priv priv = {};
+	struct netdev_nested_priv priv = { .data = &ethertype };
 
-	return netdev_walk_all_lower_dev_rcu(dev, chimney_capture_specific,
+	return netdev_walk_all_lower_dev_rcu(dev, chimney_capture_lower_dev,
 					     &priv);
 }
 

@@ -7,12 +7,13 @@
  * XDP and tc, it is not exclusive, and every kind of device has it.  It runs
  * last of all ingress hooks, so that nftables' netdev chains still decide.
  */
-#include <linux/ethtool.h>
 #include <linux/hashtable.h>
 #include <linux/module.h>
 #include <linux/rtnetlink.h>
 
+#include "compat.h"
 #include "device.h"
+#include "drivers.h"
 #include "flow.h"
 #include "gate.h"
 #include "netns.h"
@@ -20,40 +21,18 @@
 
 static DEFINE_HASHTABLE(chimney_devs, 8);
 
-/*
- * Drivers on which chimney is enabled unless the administrator says otherwise:
- * those that have a test.  TAP ("tun") has one, too, but mostly leads to a VPN.
- */
-static const char * const chimney_drivers[] = {
-	"virtio_net", "e1000e", "igb", "vmxnet3", "8139cp",
-	"veth", "vlan", "bond", "team", "bridge", "macvlan", "ipvlan",
-};
-
-static bool default_enable = true;
-module_param_named(enable, default_enable, bool, 0444);
-MODULE_PARM_DESC(enable, "initial value of /sys/class/net/DEV/chimney/enable on the drivers that are tested (default: Y)");
-
 static bool chimney_dev_served(const struct net_device *dev)
 {
 	return dev->type == ARPHRD_ETHER && !(dev->flags & IFF_LOOPBACK);
 }
 
-static bool chimney_dev_default(const struct net_device *dev)
+static const char *chimney_dev_driver(const struct net_device *dev)
 {
 	const struct device *parent = dev->dev.parent;
-	const char *driver = "";
-	int i;
 
-	if (!default_enable || !chimney_dev_served(dev))
-		return false;
 	if (dev->rtnl_link_ops)
-		driver = dev->rtnl_link_ops->kind;
-	else if (parent && parent->driver)
-		driver = parent->driver->name;
-	for (i = 0; i < ARRAY_SIZE(chimney_drivers); i++)
-		if (!strcmp(driver, chimney_drivers[i]))
-			return true;
-	return false;
+		return dev->rtnl_link_ops->kind;
+	return parent && parent->driver ? parent->driver->name : "";
 }
 
 /**
@@ -170,6 +149,26 @@ void chimney_dev_rearm(void)
 		chimney_dev_hook(cdev);
 }
 
+/**
+ * chimney_driver_enable() - switch all devices of a driver
+ * @driver: its name
+ * @enable: on or off
+ *
+ * Context: process, chimney_mutex held.
+ */
+void chimney_driver_enable(const char *driver, bool enable)
+{
+	struct chimney_dev *cdev;
+	int bkt;
+
+	hash_for_each(chimney_devs, bkt, cdev, node) {
+		if (strcmp(cdev->driver, driver))
+			continue;
+		cdev->enable = enable && chimney_dev_served(cdev->dev);
+		chimney_dev_hook(cdev);
+	}
+}
+
 static ssize_t enable_show(struct device *dev, struct device_attribute *attr,
 			   char *buf)
 {
@@ -271,7 +270,7 @@ static void chimney_dev_speed(struct chimney_dev *cdev)
 	u32 speed = 0;
 
 	ASSERT_RTNL();
-	if (!__ethtool_get_link_ksettings(cdev->dev, &link) &&
+	if (!chimney_link_settings(cdev->dev, &link) &&
 	    link.base.speed != SPEED_UNKNOWN)
 		speed = link.base.speed;
 	WRITE_ONCE(cdev->speed, speed);
@@ -292,7 +291,7 @@ static void chimney_dev_add(struct net_device *dev)
 	cdev->dev = dev;
 	cdev->ifindex = dev->ifindex;
 	cdev->cnet = chimney_pernet(dev_net(dev));
-	cdev->enable = chimney_dev_default(dev);
+	cdev->driver = chimney_dev_driver(dev);
 	refcount_set(&cdev->ref, 1);
 	cdev->hook.hook = chimney_receive;
 	cdev->hook.priv = cdev;
@@ -305,6 +304,8 @@ static void chimney_dev_add(struct net_device *dev)
 	if (!cdev->files)
 		netdev_warn(dev, "chimney: no sysfs files\n");
 	mutex_lock(&chimney_mutex);
+	cdev->enable = chimney_dev_served(dev) &&
+		       chimney_driver_listed(cdev->driver);
 	hash_add_rcu(chimney_devs, &cdev->node, (unsigned long)dev);
 	chimney_dev_hook(cdev);
 	mutex_unlock(&chimney_mutex);

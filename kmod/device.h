@@ -34,6 +34,7 @@ struct chimney_dev_stats {
  * @ifindex: its index
  * @cnet: its namespace; a device that moves to another begins anew
  * @node: in the table of devices, under RCU
+ * @driver: name of its driver, which stays for as long as the device does
  * @enable: the administrator's switch
  * @speed: link speed in Mbit/s, 0 if the driver does not report one
  * @hook: its ingress hook
@@ -48,6 +49,7 @@ struct chimney_dev {
 	int ifindex;
 	struct chimney_net *cnet;
 	struct hlist_node node;
+	const char *driver;
 	bool enable;
 	u32 speed;
 	struct nf_hook_ops hook;
@@ -63,6 +65,7 @@ struct chimney_dev *chimney_dev_get(const struct net_device *dev);
 bool chimney_dev_passed_by(struct net_device *dev);
 void chimney_dev_put(struct chimney_dev *cdev);
 void chimney_dev_rearm(void);
+void chimney_driver_enable(const char *driver, bool enable);
 int chimney_devices_init(void);
 void chimney_devices_exit(void);
 

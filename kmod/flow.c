@@ -35,6 +35,7 @@
 
 #include "capture.h"
 #include "choice.h"
+#include "compat.h"
 #include "flow.h"
 #include "gate.h"
 #include "judge.h"
@@ -153,7 +154,8 @@ static u64 route_reasons(const struct dst_entry *dst, u16 family)
 		reasons |= CHIMNEY_MASK(DEVICE);
 	if (netif_is_l3_slave(dev) || netif_is_l3_master(dev))
 		reasons |= CHIMNEY_MASK(VRF);
-	if (chimney_capture_lower(dst->dev))
+	if (chimney_capture_lower(dst->dev, htons(family == AF_INET6 ?
+						  ETH_P_IPV6 : ETH_P_IP)))
 		reasons |= CHIMNEY_MASK(CAPTURE);
 	cdev = chimney_dev_find(dev);
 	if (!cdev || !READ_ONCE(cdev->enable) || chimney_dev_passed_by(dst->dev))
@@ -214,7 +216,7 @@ static bool sock_has_ulp(const struct sock *sk)
 	return tls && (tls->tx_conf > TLS_SW || tls->rx_conf > TLS_SW);
 }
 
-/* What an application may ask of its socket at any time.  Context: RCU read side. */
+/* What may come over a socket at any time.  Context: RCU read side. */
 static u64 feature_reasons(const struct sock *sk)
 {
 	u64 reasons = 0;
@@ -232,6 +234,8 @@ static u64 feature_reasons(const struct sock *sk)
 		reasons |= CHIMNEY_MASK(REWRITTEN);
 	if (chimney_sock_has_ip_options(sk))
 		reasons |= CHIMNEY_MASK(IP_OPTIONS);
+	if (chimney_sock_cgroup_egress(sk))
+		reasons |= CHIMNEY_MASK(CGROUP_BPF);
 	return reasons;
 }
 
@@ -506,6 +510,50 @@ chimney_syn_recv_sock(const struct sock *sk, struct sk_buff *skb,
 	return newsk;
 }
 
+static bool prefix_match(const u8 *a, const u8 *b, u16 family, u8 plen)
+{
+	if (family == AF_INET && plen)
+		plen += 96;
+	return ipv6_prefix_equal((const struct in6_addr *)a,
+				 (const struct in6_addr *)b, plen);
+}
+
+static bool flow_selected(const struct chimney_flow *flow,
+			  const struct chimney_selector *selector)
+{
+	const struct chimney_key *key = &flow->key;
+	struct chimney_tuple tuple;
+
+	if (selector->ifindex && flow->cdev &&
+	    selector->ifindex != flow->cdev->ifindex)
+		return false;
+	if ((ntohs(key->lport) ^ selector->lport) & selector->lport_mask)
+		return false;
+	if ((ntohs(key->rport) ^ selector->rport) & selector->rport_mask)
+		return false;
+	if (!selector->family)
+		return true;
+	chimney_key_tuple(key, flow->cnet->net, &tuple);
+	return selector->family == tuple.family &&
+	       prefix_match(selector->local, tuple.local, tuple.family,
+			    selector->local_plen) &&
+	       prefix_match(selector->remote, tuple.remote, tuple.family,
+			    selector->remote_plen);
+}
+
+/* What began the epoch that a flow was not judged in. */
+static enum chimney_reason flow_outdated_for(const struct chimney_flow *flow)
+{
+	enum chimney_reason reason = CHIMNEY_NOT_JUDGED;
+	struct chimney_net *cnet = flow->cnet;
+
+	spin_lock_bh(&cnet->lock);
+	if (flow_selected(flow, &cnet->revoked))
+		reason = cnet->revoked_for;
+	spin_unlock_bh(&cnet->lock);
+	return reason;
+}
+
 /* Context: process, socket locked. */
 static enum chimney_reason flow_install(struct chimney_flow *flow)
 {
@@ -528,7 +576,7 @@ static enum chimney_reason flow_install(struct chimney_flow *flow)
 	if (reasons)
 		return __ffs64(reasons);
 	if (atomic64_read(&cnet->epoch) != flow->epoch)
-		return CHIMNEY_NOT_JUDGED;
+		return flow_outdated_for(flow);
 	if (icsk->icsk_af_ops->queue_xmit !=
 	    (flow->key.family == AF_INET6 ? inet6_csk_xmit : ip_queue_xmit))
 		return CHIMNEY_ULP;
@@ -586,7 +634,7 @@ static enum chimney_reason flow_install(struct chimney_flow *flow)
 	 */
 	smp_mb();
 	if (atomic64_read(&cnet->epoch) != flow->epoch) {
-		chimney_flow_upload(flow, sk, CHIMNEY_NOT_JUDGED);
+		chimney_flow_upload(flow, sk, flow_outdated_for(flow));
 		chimney_flow_finish(flow, sk);
 	}
 	return CHIMNEY_NONE;
@@ -666,9 +714,16 @@ enum chimney_reason chimney_flow_offer(struct sock *sk, struct sk_buff *skb,
 	struct chimney_net *cnet = chimney_pernet(sock_net(sk));
 	enum chimney_reason reason = CHIMNEY_NO_MEMORY;
 	struct chimney_flow *flow;
+	u64 reasons;
 
 	if (sock_flow(sk))
 		return CHIMNEY_NONE;
+	/* once more with the lock, but what stays in the host needs no work */
+	reasons = chimney_sock_reasons(sk);
+	if (reasons) {
+		flow_refused(sk, __ffs64(reasons));
+		return __ffs64(reasons);
+	}
 	if (atomic_inc_return(&cnet->nr_flows) > READ_ONCE(chimney_max_flows)) {
 		reason = CHIMNEY_TABLE_FULL;
 		goto refused;
@@ -805,37 +860,6 @@ void chimney_flow_finish(struct chimney_flow *flow, struct sock *sk)
 	flow_unlist(flow);
 }
 
-static bool prefix_match(const u8 *a, const u8 *b, u16 family, u8 plen)
-{
-	if (family == AF_INET)
-		plen += 96;
-	return ipv6_prefix_equal((const struct in6_addr *)a,
-				 (const struct in6_addr *)b, plen);
-}
-
-static bool flow_selected(const struct chimney_flow *flow,
-			  const struct chimney_selector *selector)
-{
-	const struct chimney_key *key = &flow->key;
-	struct chimney_tuple tuple;
-
-	if (selector->ifindex && flow->cdev &&
-	    selector->ifindex != flow->cdev->ifindex)
-		return false;
-	if ((ntohs(key->lport) ^ selector->lport) & selector->lport_mask)
-		return false;
-	if ((ntohs(key->rport) ^ selector->rport) & selector->rport_mask)
-		return false;
-	if (!selector->family)
-		return true;
-	chimney_key_tuple(key, flow->cnet->net, &tuple);
-	return selector->family == tuple.family &&
-	       prefix_match(selector->local, tuple.local, tuple.family,
-			    selector->local_plen) &&
-	       prefix_match(selector->remote, tuple.remote, tuple.family,
-			    selector->remote_plen);
-}
-
 static u32 flows_revoke_net(struct chimney_net *cnet,
 			    const struct chimney_selector *selector,
 			    enum chimney_reason reason, u32 max)
@@ -848,6 +872,8 @@ static u32 flows_revoke_net(struct chimney_net *cnet,
 	WRITE_ONCE(cnet->epoch_start, jiffies);
 	/* a full barrier: see flow_install() */
 	atomic64_inc_return(&cnet->epoch);
+	cnet->revoked = *selector;
+	cnet->revoked_for = reason;
 	spin_unlock_bh(&cnet->lock);
 	list_for_each_entry_rcu(flow, &cnet->flows, list) {
 		if (uploads >= max)
@@ -984,7 +1010,7 @@ static void chimney_sweep(struct work_struct *work)
 		list_for_each_entry_rcu(flow, &cnet->flows, list)
 			flow_sweep(flow);
 	rcu_read_unlock();
-	queue_delayed_work(system_unbound_wq, &chimney_sweep_work,
+	queue_delayed_work(system_dfl_wq, &chimney_sweep_work,
 			   CHIMNEY_SWEEP_INTERVAL);
 }
 
@@ -1006,7 +1032,7 @@ int chimney_flows_init(void)
 		return -ENOMEM;
 	}
 	INIT_DELAYED_WORK(&chimney_sweep_work, chimney_sweep);
-	queue_delayed_work(system_unbound_wq, &chimney_sweep_work,
+	queue_delayed_work(system_dfl_wq, &chimney_sweep_work,
 			   CHIMNEY_SWEEP_INTERVAL);
 	return 0;
 }

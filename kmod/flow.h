@@ -2,6 +2,7 @@
 #ifndef CHIMNEY_FLOW_H
 #define CHIMNEY_FLOW_H
 
+#include <linux/bpf-cgroup.h>
 #include <linux/hash.h>
 #include <linux/rhashtable.h>
 #include <linux/workqueue.h>
@@ -281,6 +282,20 @@ static __always_inline bool chimney_sock_has_ip_options(const struct sock *sk)
 	return (unlikely(opt) && opt->opt.optlen) ||
 	       (sk->sk_family == AF_INET6 &&
 		rcu_access_pointer(inet6_sk(sk)->opt));
+}
+
+/**
+ * chimney_sock_cgroup_egress() - does a program see what a socket's cgroup sends?
+ * @sk: the socket
+ */
+static __always_inline bool chimney_sock_cgroup_egress(const struct sock *sk)
+{
+#ifdef CONFIG_CGROUP_BPF
+	return cgroup_bpf_enabled(CGROUP_INET_EGRESS) &&
+	       cgroup_bpf_sock_enabled((struct sock *)sk, CGROUP_INET_EGRESS);
+#else
+	return false;
+#endif
 }
 
 /**

@@ -14,6 +14,7 @@
 #include <linux/module.h>
 #include <net/sock.h>
 
+#include "compat.h"
 #include "device.h"
 #include "flow.h"
 #include "gate.h"
@@ -142,6 +143,27 @@ __bpf_kfunc int chimney_offer(struct sk_buff *skb, struct sock *sk,
 }
 
 /**
+ * chimney_hold_down() - tell how long a flow is to stay in the host
+ * @flaps: how often it has left the path again soon; U64_MAX for the longest
+ *
+ * A flow that keeps leaving the path costs more there than in the host.  As
+ * with the damping of flapping routes (RFC 2439), the time doubles.
+ *
+ * Return: nanoseconds since it left the path, by the knobs holddown_min and
+ * holddown_max; 0 without hold-down.
+ */
+__bpf_kfunc u64 chimney_hold_down(u64 flaps)
+{
+	u64 min = READ_ONCE(chimney_holddown_min);
+	u64 max = READ_ONCE(chimney_holddown_max);
+
+	/* both are less than 2^22 */
+	if (min)
+		min = min_t(u64, min << min_t(u64, flaps, 22), max);
+	return min * NSEC_PER_MSEC;
+}
+
+/**
  * chimney_revoke() - upload flows, and void all verdicts given so far
  * @selector: which flows
  * @reason: enum chimney_reason, why
@@ -185,6 +207,7 @@ __bpf_kfunc_end_defs();
 
 BTF_KFUNCS_START(chimney_judge_kfuncs)
 BTF_ID_FLAGS(func, chimney_offer, KF_TRUSTED_ARGS)
+BTF_ID_FLAGS(func, chimney_hold_down)
 BTF_ID_FLAGS(func, chimney_revoke)
 BTF_KFUNCS_END(chimney_judge_kfuncs)
 

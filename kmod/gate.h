@@ -11,7 +11,6 @@ struct sock;
 struct sock_common;
 
 #define CHIMNEY_GATE_VERSION 1
-#define CHIMNEY_GATE_NAME_LEN 16
 
 /**
  * struct chimney_gate - the contract: what a gate's BPF programs implement
@@ -53,6 +52,7 @@ int chimney_gate_init(void);
 /* kfuncs for the gate's programs */
 int chimney_offer(struct sk_buff *skb, struct sock *sk,
 		  const struct chimney_packet *packet);
+u64 chimney_hold_down(u64 flaps);
 int chimney_revoke(const struct chimney_selector *selector, u32 reason);
 int chimney_sock_info(struct sock_common *skc, struct chimney_sock_info *info);
 

@@ -15,14 +15,13 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter_ipv4.h>
 #include <linux/netfilter_ipv6.h>
-#include <net/inet6_hashtables.h>
-#include <net/inet_hashtables.h>
 #include <net/ip6_route.h>
 #include <net/netfilter/nf_conntrack.h>
 #include <net/route.h>
 #include <net/tcp.h>
 #include <net/xfrm.h>
 
+#include "compat.h"
 #include "flow.h"
 #include "gate.h"
 #include "judge.h"
@@ -192,7 +191,6 @@ static unsigned int judge_out(void *priv, struct sk_buff *skb,
 static struct sock *find_sock(const struct sk_buff *skb,
 			      const struct nf_hook_state *state)
 {
-	struct inet_hashinfo *hashinfo = state->net->ipv4.tcp_death_row.hashinfo;
 	enum ip_conntrack_info ctinfo;
 	const struct nf_conn *ct = nf_ct_get(skb, &ctinfo);
 	int thoff = skb_transport_offset(skb);
@@ -209,17 +207,16 @@ static struct sock *find_sock(const struct sk_buff *skb,
 
 		if (iph->protocol != IPPROTO_TCP)
 			return NULL;
-		return __inet_lookup_established(state->net, hashinfo,
-						 iph->saddr, th->source,
-						 iph->daddr, ntohs(th->dest),
-						 skb->skb_iif, 0);
+		return chimney_lookup4(state->net, iph->saddr, th->source,
+				       iph->daddr, ntohs(th->dest),
+				       skb->skb_iif, 0);
 	}
 	if (ipv6_hdr(skb)->nexthdr != IPPROTO_TCP)
 		return NULL;
-	return __inet6_lookup_established(state->net, hashinfo,
-					  &ipv6_hdr(skb)->saddr, th->source,
-					  &ipv6_hdr(skb)->daddr,
-					  ntohs(th->dest), skb->skb_iif, 0);
+	return chimney_lookup6(state->net,
+			       &ipv6_hdr(skb)->saddr, th->source,
+			       &ipv6_hdr(skb)->daddr, ntohs(th->dest),
+			       skb->skb_iif, 0);
 }
 
 /* A packet is about to be delivered to TCP. */

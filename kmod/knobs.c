@@ -10,6 +10,10 @@
  *                    report none pass)
  *   automatic_rtt    automatic mode: longest smoothed round trip, microseconds
  *   automatic_bytes  automatic mode: least payload exchanged, bytes
+ *   holddown_min     milliseconds that a flow stays in the host after it has left
+ *                    the path; doubled each time it leaves again soon; 0: none
+ *   holddown_max     milliseconds, up to which it is doubled; a flow that stays
+ *                    on the path for longer begins with holddown_min again
  *   local_ports, remote_ports, cgroups
  *                    which flows are wanted: see choice.c
  *   gate             name of the attached gate, or none (read only)
@@ -24,6 +28,7 @@
 #include <linux/sysfs.h>
 
 #include "choice.h"
+#include "drivers.h"
 #include "flow.h"
 #include "gate.h"
 #include "knobs.h"
@@ -35,6 +40,9 @@ unsigned int chimney_max_flows __read_mostly = 65536;
 unsigned int chimney_automatic_speed __read_mostly = 10000;
 unsigned int chimney_automatic_rtt __read_mostly = 20000;
 unsigned int chimney_automatic_bytes __read_mostly = 130 * 1024;
+/* short enough not to be noticed, once */
+unsigned int chimney_holddown_min __read_mostly = 10;
+unsigned int chimney_holddown_max __read_mostly = 1000;
 atomic64_t chimney_reason_count[CHIMNEY_REASON_MAX];
 
 static const char * const mode_names[] = {
@@ -113,6 +121,10 @@ KNOB(automatic_rtt, INT_MAX, RTT);
 MODULE_PARM_DESC(automatic_rtt, "automatic mode: longest round trip in microseconds (default: 20000)");
 KNOB(automatic_bytes, INT_MAX, BYTES);
 MODULE_PARM_DESC(automatic_bytes, "automatic mode: least bytes exchanged (default: 133120)");
+KNOB(holddown_min, 3600000, NONE);
+MODULE_PARM_DESC(holddown_min, "milliseconds in the host after a flow has left the path, doubled when it leaves again soon (default: 10)");
+KNOB(holddown_max, 3600000, NONE);
+MODULE_PARM_DESC(holddown_max, "milliseconds up to which that is doubled (default: 1000)");
 
 static int mode_parse(const char *buf)
 {
@@ -193,6 +205,9 @@ static const struct attribute *knob_attrs[] = {
 	&knob_automatic_speed.attr.attr,
 	&knob_automatic_rtt.attr.attr,
 	&knob_automatic_bytes.attr.attr,
+	&knob_holddown_min.attr.attr,
+	&knob_holddown_max.attr.attr,
+	&chimney_drivers_attr.attr,
 	&gate_attr.attr,
 	&flows_attr.attr,
 	NULL,

@@ -24,6 +24,8 @@ extern unsigned int chimney_max_flows;
 extern unsigned int chimney_automatic_speed;
 extern unsigned int chimney_automatic_rtt;
 extern unsigned int chimney_automatic_bytes;
+extern unsigned int chimney_holddown_min;
+extern unsigned int chimney_holddown_max;
 
 extern atomic64_t chimney_reason_count[CHIMNEY_REASON_MAX];
 

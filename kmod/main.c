@@ -8,7 +8,9 @@
  *
  *   flow       the flow table, and the life of a flow: offload, upload
  *   netns      a table, an epoch and judging hooks for each namespace
+ *   drivers    those whose devices are switched on to begin with
  *   device     a switch, counters and an ingress hook for each device
+ *   address    flows leave the path with the address that they have
  *   knobs      /sys/kernel/chimney
  *   gate       the contract with the gate; nothing happens until one attaches
  *
@@ -17,8 +19,10 @@
  */
 #include <linux/module.h>
 
+#include "address.h"
 #include "choice.h"
 #include "device.h"
+#include "drivers.h"
 #include "flow.h"
 #include "gate.h"
 #include "knobs.h"
@@ -37,9 +41,15 @@ static int __init chimney_init(void)
 	err = chimney_netns_init();
 	if (err)
 		goto err_netns;
+	err = chimney_drivers_init();
+	if (err)
+		goto err_drivers;
 	err = chimney_devices_init();
 	if (err)
 		goto err_devices;
+	err = chimney_addresses_init();
+	if (err)
+		goto err_addresses;
 	err = chimney_knobs_init();
 	if (err)
 		goto err_knobs;
@@ -52,8 +62,12 @@ err_gate:
 	chimney_knobs_exit();
 	chimney_choice_exit();
 err_knobs:
+	chimney_addresses_exit();
+err_addresses:
 	chimney_devices_exit();
 err_devices:
+	chimney_drivers_exit();
+err_drivers:
 	chimney_netns_exit();
 err_netns:
 	chimney_flows_exit();
@@ -65,7 +79,9 @@ static void __exit chimney_exit(void)
 {
 	chimney_knobs_exit();
 	chimney_choice_exit();
+	chimney_addresses_exit();
 	chimney_devices_exit();
+	chimney_drivers_exit();
 	chimney_flows_drain();
 	chimney_netns_exit();
 	chimney_flows_exit();
@@ -76,4 +92,4 @@ module_exit(chimney_exit);
 MODULE_DESCRIPTION("TCP chimney: an offload path for established local TCP flows");
 MODULE_AUTHOR("The chimney authors");
 MODULE_LICENSE("GPL");
-MODULE_VERSION("0.1");
+MODULE_VERSION(CHIMNEY_VERSION);

@@ -27,6 +27,8 @@
  * @epoch_gp: RCU grace period that has to end before packets are judged in
  *	@epoch: one that is judged now may have passed the rules of the last
  * @epoch_start: when @epoch began, in jiffies
+ * @revoked: whose verdicts became void when it began, by @lock
+ * @revoked_for: why
  * @raw4: bucket in which IPv4 raw sockets on TCP would be found
  * @raw6: the same for IPv6
  * @hooks: the judging hooks
@@ -43,6 +45,8 @@ struct chimney_net {
 	atomic64_t epoch;
 	unsigned long epoch_gp;
 	unsigned long epoch_start;
+	struct chimney_selector revoked;
+	enum chimney_reason revoked_for;
 	struct hlist_head *raw4;
 	struct hlist_head *raw6;
 	struct nf_hook_ops hooks[CHIMNEY_JUDGE_HOOKS];

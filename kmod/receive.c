@@ -107,7 +107,8 @@ receive_check(const struct chimney_flow *flow, const struct sk_buff *skb,
 	if (unlikely(tcp_flag_word(th) & (TCP_FLAG_FIN | TCP_FLAG_RST)))
 		return CHIMNEY_CLOSING;
 	/* what is sent passes the taps in dev_queue_xmit() */
-	if (unlikely(chimney_capture_active(flow->cdev->dev, cnet->net)))
+	if (unlikely(chimney_capture_active(flow->cdev->dev, cnet->net,
+					    htons(v6 ? ETH_P_IPV6 : ETH_P_IP))))
 		return CHIMNEY_CAPTURE;
 	if (unlikely(chimney_raw_active(v6 ? cnet->raw6 : cnet->raw4,
 					cnet->net)))

@@ -12,7 +12,6 @@
  * Follows __ip_queue_xmit(), ip_finish_output2() (net/ipv4/ip_output.c),
  * inet6_csk_xmit() and ip6_xmit() (net/ipv6/).
  */
-#include <linux/bpf-cgroup.h>
 #include <net/ip.h>
 #include <net/ip6_route.h>
 #include <net/neighbour.h>
@@ -25,16 +24,6 @@
 
 /* tells the difference between this packet and the whole flow */
 #define CHIMNEY_THIS_PACKET CHIMNEY_REASON_MAX
-
-static bool cgroup_sees_egress(struct sock *sk)
-{
-#ifdef CONFIG_CGROUP_BPF
-	return cgroup_bpf_enabled(CGROUP_INET_EGRESS) &&
-	       cgroup_bpf_sock_enabled(sk, CGROUP_INET_EGRESS);
-#else
-	return false;
-#endif
-}
 
 /*
  * May the packet take the path along @dst, the socket's route?  CHIMNEY_NONE:
@@ -53,7 +42,7 @@ static u32 transmit_check(struct chimney_flow *flow, struct sock *sk,
 		return CHIMNEY_CLOSING;
 	if (unlikely(chimney_ct_dying(&flow->ct)))
 		return CHIMNEY_CONNTRACK;
-	if (unlikely(cgroup_sees_egress(sk)))
+	if (unlikely(chimney_sock_cgroup_egress(sk)))
 		return CHIMNEY_CGROUP_BPF;
 	if (unlikely(READ_ONCE(sk->sk_mark) != flow->mark ||
 		     READ_ONCE(sk->sk_priority) != flow->priority ||

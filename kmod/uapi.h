@@ -8,6 +8,12 @@
 #ifndef CHIMNEY_UAPI_H
 #define CHIMNEY_UAPI_H
 
+/* of all that is built from this source: module, gate, chimneyctl, packages */
+#define CHIMNEY_VERSION "0.1"
+
+/* of a gate's name, with the final zero */
+#define CHIMNEY_GATE_NAME_LEN 16
+
 /* BPF programs get the types from vmlinux.h */
 #ifndef __VMLINUX_H__
 #include <linux/types.h>
@@ -78,6 +84,8 @@ enum chimney_state {
 	  "a rule rewrites or marks its packets")			       \
 	X(EACH_PACKET, "each-packet",					       \
 	  "a rule has to see each of its packets (limit, quota, log, queue ...)") \
+	X(PACKET_RULES, "packet-rules",					       \
+	  "a rule tells its packets apart (length, TCP flags ...), or a set times out") \
 	X(UNKNOWN_RULES, "unknown-rules",				       \
 	  "a kind of rule that the gate cannot watch was loaded (see gate status)") \
 	X(LATE_RULES, "late-rules",					       \
@@ -87,7 +95,11 @@ enum chimney_state {
 	X(SOCKET, "socket", "the socket's mark, TOS or priority changed")      \
 	X(CLOSING, "closing", "FIN or RST was seen")			       \
 	X(CLOSED, "closed", "the socket is gone")			       \
+	X(SITE, "site", "rules of the site's own, linked with the gate")	       \
+	X(HOLD_DOWN, "hold-down",					       \
+	  "it left the path a moment ago (holddown_min, holddown_max)")	       \
 	X(IDLE, "idle", "it was idle until conntrack was about to expire it")  \
+	X(ADDRESS, "address", "its local address has left the host")	       \
 	X(LINK, "link", "its device went down, changed or disappeared")	       \
 	X(UNLOAD, "unload", "the module is being unloaded")
 
@@ -269,6 +281,9 @@ struct chimney_sock_info {
  *	enum chimney_dir
  * @each_epoch: policy epoch in which the direction had been judged then
  * @offloads: how often it was offloaded
+ * @offloaded_ns: when it was last offloaded (CLOCK_MONOTONIC)
+ * @uploaded_ns: when it last left the path
+ * @flaps: how often it left the path without having stayed there for long
  * @tx_packets: by the path, over all times it was offloaded and is no more
  * @tx_bytes: likewise, IP header included
  * @rx_packets: likewise
@@ -285,6 +300,9 @@ struct chimney_verdict {
 	__u64 each_ns[2];
 	__u64 each_epoch[2];
 	__u64 offloads;
+	__u64 offloaded_ns;
+	__u64 uploaded_ns;
+	__u64 flaps;
 	__u64 tx_packets;
 	__u64 tx_bytes;
 	__u64 rx_packets;
@@ -295,12 +313,18 @@ struct chimney_verdict {
  * struct chimney_flow_record - one TCP connection, as bpf/flows.bpf.c tells it
  * @info: what the module knows; its counters already include @verdict's
  * @verdict: what the gate knows; all zero if it has not judged the flow
+ * @sent: payload that the socket has sent so far, in bytes, by path and host
+ * @received: payload that it has received
+ * @cgroup: id of the cgroup (v2) of the socket, 0 if that is not known
  * @judged: 1 if @verdict is there
  * @pad: zero
  */
 struct chimney_flow_record {
 	struct chimney_sock_info info;
 	struct chimney_verdict verdict;
+	__u64 sent;
+	__u64 received;
+	__u64 cgroup;
 	__u32 judged;
 	__u32 pad;
 };

@@ -3,15 +3,17 @@
 """
 Captures as tcpdump does not make them, and a look at what any capture holds.
 
-  capture.py listen FILE [netns=PATH] [dev=NAME] [type=ip|ipv6|all] [fanout=N]
+  capture.py listen FILE [netns=PATH] [dev=NAME] [type=ip|ipv6|arp|all] [fanout=N] [deaf=1]
       writes what packet sockets see, until SIGTERM; says "listening on" once they do. With netns= the sockets are of that
-      network namespace and the process is back in its own; with fanout= there are N sockets in one group.
+      network namespace and the process is back in its own; with fanout= there are N sockets in one group; with deaf=1
+      their filter lets nothing pass until SIGUSR1 comes, after which it says "hears".
   capture.py ended FILE LPORT out|in|both
       exits 0 if FILE holds the end of the connection of LPORT
   capture.py covers FILE LPORT TOTAL OUT IN out|in|both
       exits 0 if FILE holds the connection of LPORT with no gap from byte OUT of what LPORT has sent and byte IN of what it
       has received to its end, TOTAL bytes each way. Before that, while it is set up, a capture may be off for a moment.
 """
+import ctypes
 import os
 import select
 import signal
@@ -19,10 +21,15 @@ import socket
 import struct
 import sys
 
-ETHERTYPES = {"ip": 0x0800, "ipv6": 0x86DD, "all": 0x0003}
+ETHERTYPES = {"ip": 0x0800, "ipv6": 0x86DD, "arp": 0x0806, "all": 0x0003}
 SOL_PACKET, PACKET_STATISTICS, PACKET_FANOUT = 263, 6, 18
-SO_RCVBUFFORCE = 33
+SO_ATTACH_FILTER, SO_DETACH_FILTER, SO_RCVBUFFORCE = 26, 27, 33
 SNAPLEN = 128
+
+
+def deafen(sock):
+    nothing = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # BPF_RET | BPF_K: 0 bytes of each packet
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(nothing)))
 
 
 def listen(path, **options):
@@ -41,6 +48,8 @@ def listen(path, **options):
             sock.bind((options["dev"], ethertype))
         if group:
             sock.setsockopt(SOL_PACKET, PACKET_FANOUT, 77)
+        if "deaf" in options:
+            deafen(sock)
         sockets.append(sock)
     os.setns(home, os.CLONE_NEWNET)
     # setting a socket up takes it off and puts it back: what it saw before it was ready may have gaps
@@ -54,6 +63,13 @@ def listen(path, **options):
 
     wake, waker = socket.socketpair()
     signal.signal(signal.SIGTERM, lambda *_: waker.send(b"x"))
+
+    def hear(*_):
+        for sock in sockets:
+            sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+        print("hears", file=sys.stderr, flush=True)
+
+    signal.signal(signal.SIGUSR1, hear)
     with open(path, "wb", buffering=0) as file:
         file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, SNAPLEN, 1))
         print("listening on", options, file=sys.stderr, flush=True)

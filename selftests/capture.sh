@@ -114,6 +114,26 @@ elsewhere() {
 	untouched $port && capture_stop && progress $port && untouched $port && talk_stop $port
 }
 
+# A capture that can see packets of the other family only, or none of IP's.
+sees_others() { # ADDRESS OPTION...: of capture.py
+	local port=$((port_next++))
+	talk $port "${BUSY[@]}" -- "$1" && until_true both_offloaded $port || return
+	capture "${sockets[@]}" "${@:2}" && progress $port && untouched $port && capture_stop && progress $port &&
+		untouched $port && talk_stop $port
+}
+# One whose filter lets nothing pass, as soon as it has one; when that is taken away, it is a capture like any other.
+deaf() {
+	local port=$((port_next++)) from offloads
+	talk $port "${BUSY[@]}" -- $B6 && until_true both_offloaded $port && capture "${sockets[@]}" type=ipv6 deaf=1 &&
+		until_true offloaded $port && offloads=$(flow $port .offloads) && progress $port && offloaded $port &&
+		[ "$(flow $port .offloads)" = "$offloads" ] || return
+	kill -USR1 $capture_pid && until_true grep -q hears "$tmp/said" && from=$(positions $port) && seen $port &&
+		uploaded_for $port capture && progress $port && seen $port || return
+	talk_stop $port && capture_ended $port in || return
+	# shellcheck disable=SC2086 # two words
+	holds $port $from in
+}
+
 # alone COMMAND…: a case, of which nothing is left if it fails.
 alone() {
 	"$@" && return
@@ -123,7 +143,7 @@ alone() {
 
 port_next=27000
 ktap_print_header
-ktap_set_plan 12
+ktap_set_plan 16
 topology hub && second_pair && gate_load && listener || ktap_exit_fail_msg "topology"
 ktap_test_result "tcpdump on the device, while busy" alone during both $B4 "${tcpdump[@]}" -i eth0
 ktap_test_result "tcpdump on all devices, while busy, IPv6" alone during both $B6 "${tcpdump[@]}" -i any
@@ -139,4 +159,8 @@ ktap_test_result "socket for IPv4 alone is there before the gate" alone before_g
 ktap_test_result "the same, on all devices" alone before_gate "${sockets[@]}" type=ip
 ktap_test_result "a flow of another device is left alone" alone one_device
 ktap_test_result "a capture in another namespace" alone elsewhere
+ktap_test_result "a socket for IPv6 alone leaves IPv4 alone" alone sees_others $B4 type=ipv6
+ktap_test_result "a socket for IPv4 alone, on the device, leaves IPv6 alone" alone sees_others $B6 type=ip dev=eth0
+ktap_test_result "a socket for ARP alone, on the device" alone sees_others $B4 type=arp dev=eth0
+ktap_test_result "a filter that lets nothing pass, and is taken away" alone deaf
 ktap_finished

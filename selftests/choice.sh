@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# The administrator chooses what is offloaded: by local and remote port, and by cgroup. What is not chosen stays in the
-# host and says so, and a choice acts at once on busy flows. Topology veth of lib.sh:
+# The administrator chooses what is offloaded: by local and remote port, by cgroup, and by the driver of the device. What is
+# not chosen stays in the host and says so, and a choice acts at once on busy flows. Topology veth of lib.sh:
 #
 #     netns host-a                                              netns host-b
 #     cgroup /chosen/inner: talk ──┐
@@ -75,6 +75,24 @@ cgroup_all() {
 		choose cgroups all && until_true both_offloaded 35102 && talk_stop 35102 && talk_stop 35103
 }
 
+# A driver, of which the administrator wants nothing offloaded, or everything again: of the devices that there are, and of
+# those to come.
+driver_away() {
+	ports="35301 35302"
+	talk 35301 "${BUSY[@]}" -- $B4 && talk 35302 "${BUSY[@]}" -- $B6 && all until_true both_offloaded || return
+	choose drivers -veth && all off_path && all for_device && all progress && all for_device && new_device 0 &&
+		[ "$(dev_a enable)$(dev_b enable)" = 00 ] && not grep -qx veth $K/drivers
+}
+for_device() { uploaded_for "$1" device && in_host_for "$1" device; }
+new_device() { # 0|1
+	ip -n host-a link add new0 type veth peer name new1 &&
+		[ "$(ip netns exec host-a cat /sys/class/net/new0/chimney/enable)" = "$1" ] && ip -n host-a link del new0
+}
+driver_back() {
+	choose drivers +veth && all until_true both_offloaded && new_device 1 && grep -qx veth $K/drivers &&
+		choose drivers +veth && [ "$(grep -cx veth $K/drivers)" = 1 ] && all talk_stop
+}
+
 refused_all() {
 	local long
 	long=$(printf '+/%0255d' 1)
@@ -82,13 +100,14 @@ refused_all() {
 		refused $K/local_ports 20-10 "as in 443,8000-8099" && refused $K/remote_ports ssh "or all" &&
 		refused $K/remote_ports 22,,x "or all" && refused $K/cgroups chosen "+PATH or -PATH" &&
 		refused $K/cgroups "" "+PATH or -PATH" && refused $K/cgroups +chosen "with a cgroup's path" &&
-		refused $K/cgroups "$long" "at most 255 bytes"
+		refused $K/cgroups "$long" "at most 255 bytes" && refused $K/drivers veth "+DRIVER or -DRIVER" &&
+		refused $K/drivers "+a b" "as in -veth" && refused $K/drivers + "+DRIVER or -DRIVER"
 }
 not_in_list() { ! choose cgroups -/nobody 2>/dev/null && dmesg | tail -n 1 | grep -q '"/nobody" is not in the list'; }
 
 trap 'lib_cleanup; rmdir $CG/chosen/inner $CG/chosen $CG/chosen-not 2>/dev/null' EXIT
 ktap_print_header
-ktap_set_plan 10
+ktap_set_plan 12
 topology veth && mkdir -p $CG/chosen/inner $CG/chosen-not && gate_load && listener || ktap_exit_fail_msg "topology"
 ktap_test_result "local ports, IPv4" ports local_ports $B4 35001 35002 "22,7000,35002" "80,7000,35000-35010"
 ktap_test_result "local ports, IPv6" ports local_ports $B6 35003 35004 "35004-35009" "35000-35010"
@@ -98,6 +117,8 @@ ktap_test_result "cgroup added while busy" cgroup_added
 ktap_test_result "cgroup taken away while busy" cgroup_taken_away
 ktap_test_result "cgroup of the same path made again" cgroup_made_again
 ktap_test_result "all cgroups again" cgroup_all
+ktap_test_result "driver taken away while busy" driver_away
+ktap_test_result "driver back while busy" driver_back
 ktap_test_result "bad values are refused" refused_all
 ktap_test_result "a cgroup that is not in the list" not_in_list
 ktap_finished

@@ -111,24 +111,24 @@ forged_rst() {
 more_invalid() { (($(counter a invalid) > $1)); }
 
 # Deleted: the flow leaves the path, and host-b's firewall does not know it any more.
-deleted() {
-	talk 25007 -i 10 -- $B4 && until_true both_offloaded 25007 || return
-	local before
+deleted() { # LPORT ADDRESS OPTION...: of conntrack
+	local port=$1 before
+	talk "$port" -i 10 -- "$2" && until_true both_offloaded "$port" || return
 	before=$(counter b refused)
-	b conntrack -D -p tcp --orig-port-src 25007 >/dev/null 2>&1 || return
-	until_true more_refused "$before" && in_host_b 25007 || return
-	before=$(segments_b 25007)
+	b conntrack "${@:3}" >/dev/null 2>&1 || return
+	until_true more_refused "$before" && in_host_b "$port" || return
+	before=$(segments_b "$port")
 	until_true more_refused $(($(counter b refused) + 2)) || return
-	say "delivered to host-b's socket: $before segments before, $(segments_b 25007) after"
-	[ "$(segments_b 25007)" = "$before" ] || return
-	b nft insert rule inet filter input tcp sport 25007 accept
-	progress 25007 && until_true both_offloaded 25007 && talk_stop 25007
+	say "delivered to host-b's socket: $before segments before, $(segments_b "$port") after"
+	[ "$(segments_b "$port")" = "$before" ] || return
+	b nft insert rule inet filter input tcp sport "$port" accept
+	progress "$port" && until_true both_offloaded "$port" && talk_stop "$port"
 }
 more_refused() { (($(counter b refused) > $1)); }
 segments_b() { b ss -Htni "dport = :$1" | grep -o 'segs_in:[0-9]*' | head -n 1; }
 
 ktap_print_header
-ktap_set_plan 6
+ktap_set_plan 7
 topology veth && modprobe nf_conntrack && a sysctl -qw net.netfilter.nf_conntrack_acct=1 && firewall a && firewall b &&
 	b sysctl -qw net.netfilter.nf_conntrack_acct=1 && gate_load && listener || ktap_exit_fail_msg "topology"
 ktap_test_result "kept alive over 30 s with a time-out of 5 s" kept_alive
@@ -136,5 +136,6 @@ ktap_test_result "idle flow is in the host when its entry expires" idle_expires
 ktap_test_result "accounting equals what was sent" accounting
 ktap_test_result "no packet is INVALID after an upload" window_known
 ktap_test_result "forged RST is INVALID" forged_rst
-ktap_test_result "deleted entry: the firewall decides" deleted
+ktap_test_result "deleted entry: the firewall decides" deleted 25007 $B4 -D -p tcp --orig-port-src 25007
+ktap_test_result "all entries deleted, IPv6: the firewall decides" deleted 25008 $B6 -F
 ktap_finished

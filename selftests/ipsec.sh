@@ -6,44 +6,14 @@
 #     netns host-a                                                              netns host-b
 #     ports 25000…25499 under a policy, [eth0] ====== ESP or AH ====== [eth0]   port 7000
 #     ports 25500…25999 under none             ------ clear text -----
-#
-# Clear text is counted with nftables on the devices (a packet socket would upload the flows itself):
-#     came   by the peer, on ingress, where what it has taken out of a tunnel comes by again
-#     late   by the sender, on egress, from the moment the command that adds the policy has returned: the shell that
-#            ran it then puts the device into group 77, with no other process or command in between.
 
 source "$(dirname "$(readlink -f "$0")")"/lib.sh
+# shellcheck source=cleartext.sh
+source "$DIR"/cleartext.sh
 
+covered=25000-25499
 KEY=0x0102030405060708090a0b0c0d0e0f10
 BUSY=(-s 20000 -i 20)
-
-count_clear() { # HOST: sets up its counters
-	nsenter --net=/run/netns/"$1" nft -f - <<-END
-		table netdev clear {
-			counter came { }
-			counter late { }
-			counter secured { }
-			chain ingress {
-				type filter hook ingress device "eth0" priority 0
-				meta ipsec missing tcp sport 25000-25499 counter name "came"
-				meta ipsec missing tcp dport 25000-25499 counter name "came"
-				meta l4proto { esp, ah } counter name "secured"
-			}
-			chain egress {
-				type filter hook egress device "eth0" priority 0
-				oifgroup 77 tcp sport 25000-25499 counter name "late"
-				oifgroup 77 tcp dport 25000-25499 counter name "late"
-			}
-		}
-	END
-}
-counter() { # HOST NAME
-	nsenter --net=/run/netns/"$1" nft -j list counters netdev |
-		jq ".nftables[].counter? | select(.name == \"$2\").packets"
-}
-counters() { echo "$(counter host-a "$1") $(counter host-b "$1")"; } # NAME: host-a's and host-b's
-
-group() { ip netns exec "$1" sh -c "echo $2 >/sys/class/net/eth0/netdev_group"; } # HOST GROUP
 
 # What follows is about these: $local_a and $local_b are the addresses, $mode and $proto the protection.
 associate() {
@@ -83,24 +53,6 @@ policies() {
 		policy host-a "$1" in "$2"
 }
 flush() { ip -n host-a xfrm policy flush && ip -n host-b xfrm policy flush; }
-
-# What was sent before is in the counters: the wire keeps the order.
-settle() { a ping -q -c 1 -W 5 "$local_b" >/dev/null && b ping -q -c 1 -W 5 "$local_a" >/dev/null; }
-
-both_in_host() { in_host_for "$1" ipsec && in_host_b_for "$1" ipsec; }
-tell() { flow "$1" | jq -r '"# " + .local + " " + .state + " " + (.reasons | join(",")) + ", offloads " + (.offloads | tostring)'; }
-
-# always_offloaded LPORT: from the first time it was offloaded until now, in both hosts.
-never_uploaded='.state == "offloaded" and .offloads == 1 and .uploaded == null'
-always_offloaded() {
-	local before
-	before=$(path_packets "$1")
-	tell "$1"
-	until_true path_moved_on "$1" "$before" && flow "$1" | jq -e "$never_uploaded" >/dev/null &&
-		flow_b "$1" | jq -e "$never_uploaded" >/dev/null
-}
-path_packets() { flow "$1" | jq '.tx_packets + .rx_packets'; }
-path_moved_on() { (($(path_packets "$1") > $2)); }
 
 # Order one: the policies are there before the connection.
 before() {
@@ -201,6 +153,18 @@ ignores() {
 	ip -n host-a xfrm policy add "$@" && always_offloaded $free && flush && always_offloaded $free
 }
 
+# The socket has a policy of its own, from when its process says so until it says none.
+of_the_socket() { # LEVEL NAME FAMILY: IP_XFRM_POLICY, or IPV6_XFRM_POLICY
+	local late
+	group host-a 0
+	late=$(counter host-a late)
+	ip netns exec host-a sh -c "$DIR/sock.py ${talk_pid[$port]} set $1 $2 xfrm:out@$3 &&
+		echo 77 >/sys/class/net/eth0/netdev_group" && off_path $port && uploaded_for $port ipsec || return
+	progress $port && in_host_for $port ipsec && settle || return
+	say "clear text on egress before and after: $late, $(counter host-a late)"
+	[ "$(counter host-a late)" = "$late" ] && sock $port set "$1" "$2" none
+}
+
 # A flow under no policy, for the cases of a family.
 free_flow() {
 	free=$1
@@ -210,7 +174,7 @@ free_flow_ends() { talk_stop $free || ktap_exit_fail_msg "a flow under no policy
 
 port_next=25000
 ktap_print_header
-ktap_set_plan $((2 * 6 + 3 + 3 + 5))
+ktap_set_plan $((2 * 6 + 3 + 3 + 5 + 2))
 topology hub && count_clear host-a && count_clear host-b && gate_load && listener || ktap_exit_fail_msg "topology"
 
 local_a=$A4 local_b=$B4 proto=esp mode=transport
@@ -227,6 +191,7 @@ ktap_test_result "selected by port" alone selects "proto tcp sport LPORT dir out
 ktap_test_result "selected by prefix" alone selects "src 192.0.2.0/25 dst 192.0.2.0/24 dir out $tmpl"
 ktap_test_result "selected by a policy that blocks" alone selects "proto tcp sport LPORT dir out action block"
 ktap_test_result "selected until the policy expires" alone selects "proto tcp sport LPORT dir out limit time-hard 4 $tmpl"
+ktap_test_result "a policy of the socket's own" alone of_the_socket 0 17 inet
 # the order that decides which packets AH misses; the others are the gate's, who sees no difference between it and ESP
 proto=ah
 ktap_test_result "IPv4 AH transport: policy added while busy, no clear text after it" alone during_alone
@@ -240,5 +205,6 @@ all_orders "IPv6 ESP tunnel"
 mode=transport
 ktap_test_result "IPv6, selected by prefix and port" \
 	alone selects "src 2001:db8::/64 dst ::/0 proto tcp sport LPORT dir out $(template :: ::)"
+ktap_test_result "IPv6, a policy of the socket's own" alone of_the_socket 41 35 inet6
 free_flow_ends
 ktap_finished

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # Policy that changes although no rule does: the sets of ipset, the mark of a connection's entry. When the command that
 # changes it returns, an offloaded flow that is refused now reaches the other end no more, others go on; when it is taken
-# back, the flow goes on where it was. Topology veth of lib.sh; host-b refuses, and counts what it refuses:
+# back, the flow goes on where it was. And sets that change although no command does: while rules look them up, flows are
+# in the host, where an element that times out, or that a packet of somebody else adds, has its effect as ever. Topology
+# veth of lib.sh; host-b refuses, and counts what it refuses:
 #
 #     netns host-a                          netns host-b
 #     talk ── [eth0] ------ [eth0] ── rules, which look up sets and marks ── talk
@@ -13,7 +15,7 @@ BUSY=(-s 100 -i 10)
 
 segments_b() { b ss -Htni "dport = :$1" | grep -o 'segs_in:[0-9]*'; }
 refused() { b nft list counter inet f refused | awk '/packets/ { print $2 }'; }
-refused_legacy() { b ${ip}tables-legacy -xnvL INPUT | awk '/refused/ { print $1 }'; }
+refused_legacy() { b ${ip}tables-legacy -xnvL INPUT | awk '/refused/ { n += $1 } END { print n }'; }
 more() { (($($1) > $2)); }
 
 # cut_off COUNTER OFF ON: OFF, given its port, has a flow refused, and ON takes that back.
@@ -45,8 +47,10 @@ unmark() { mark "$1" 0; }
 
 # shellcheck disable=SC2086 # likewise
 sets() {
-	b ipset create refused-$ip hash:ip,port $family &&
-		b ${ip}tables-legacy -A INPUT -m set --match-set refused-$ip src,src -m comment --comment refused -j DROP
+	b ipset create refused-$ip hash:ip,port $family && sets_rule
+}
+sets_rule() {
+	b ${ip}tables-legacy -A INPUT -m set --match-set refused-$ip src,src -m comment --comment refused -j DROP
 }
 marks() {
 	b nft -f - <<-END
@@ -60,6 +64,67 @@ marks() {
 	END
 }
 
+# Sets of ports that change by themselves. fades: who is in it no more is refused; knock: for whom a UDP packet has come.
+nft_set() { # FLAGS RULES...
+	local rules
+	rules=$(printf '%s\n' "${@:2}")
+	b nft "table inet s { counter refused { }; set ports { type inet_service; $1 }
+		chain in { type filter hook input priority 0; $rules
+		}; }"
+}
+nft_element() { b nft "$1 element inet s ports { ${*:2} }"; }
+gone_nft() { b nft delete table inet s; }
+refused_nft() { b nft list counter inet s refused | awk '/packets/ { print $2 }'; }
+
+fades_nft() {
+	nft_set "flags timeout;" "tcp dport $PORT tcp sport != @ports counter name refused drop" && stay_nft $flow && stay_nft $other
+}
+fade_nft() { b nft "delete element inet s ports { $1 }; add element inet s ports { $1 timeout 2s }"; }
+stay_nft() { nft_element add "$1" timeout 1d; }
+knock_nft() {
+	nft_set "flags dynamic; size 99;" "tcp dport $PORT tcp sport @ports counter name refused drop" "udp dport 9 add @ports { udp sport }"
+}
+forget_nft() { nft_element delete "$1"; }
+
+ipset_rule() { b ${ip}tables-legacy "$1" INPUT "${@:2}"; }
+ipset_drops() { ipset_rule "$1" -p tcp --dport $PORT -m set "${@:2}" src -m comment --comment refused -j DROP; }
+gone_ipset() {
+	b ${ip}tables-legacy -F && b ipset destroy ports && sets_rule
+}
+fades_ipset() {
+	b ipset create ports bitmap:port range 0-65535 timeout 86400 && stay_ipset $flow && stay_ipset $other &&
+		ipset_drops -I ! --match-set ports
+}
+fade_ipset() { b ipset -exist add ports "$1" timeout 2; }
+stay_ipset() { b ipset -exist add ports "$1" timeout 86400; }
+knock_ipset() {
+	b ipset create ports bitmap:port range 0-65535 && ipset_drops -I --match-set ports &&
+		ipset_rule -A -p udp --dport 9 -j SET --add-set ports src
+}
+forget_ipset() { b ipset del ports "$1"; }
+refused_ipset() { refused_legacy; }
+
+knock() { echo | a socat - "UDP${ipv#ipv}-SENDTO:$to:9,sourceport=$1"; }
+
+# by_itself before|during SET TOOL REFUSE ALLOW: the rules come before the connections, or while they are offloaded and busy.
+by_itself() {
+	local order=$1 rules=$2_$3 tool=$3 refuse=$4 allow=$5 flow=$((port_next++)) other=$((port_next++)) had
+	[ "$order" = during ] || "$rules" || return
+	talk $flow "${BUSY[@]}" -- $peer && talk $other "${BUSY[@]}" -- $peer || return
+	if [ "$order" = during ]; then
+		until_true both_offloaded $flow && until_true both_offloaded $other && "$rules" || return
+	fi
+	until_true in_host_b_for $flow packet-rules && until_true in_host_b_for $other packet-rules &&
+		progress $flow && "$refuse" $flow && until_true more "refused_$tool" "$("refused_$tool")" || return
+	had=$(segments_b $flow)
+	until_true more "refused_$tool" $(($("refused_$tool") + 1)) && progress $other || return
+	say "host-b's socket had $had when it was refused, and has $(segments_b $flow) now"
+	[ "$(segments_b $flow)" = "$had" ] && in_host_b_for $flow packet-rules && in_host_b_for $other packet-rules || return
+	[ "$order" = during ] || [ "$(flow_b $other .offloads)" = 0 ] || return
+	"$allow" $flow && progress $flow && not offloaded_b $flow && "gone_$tool" || return
+	until_true both_offloaded $flow && until_true both_offloaded $other && talk_stop $flow && talk_stop $other
+}
+
 # A table of iptables-legacy is its namespace's: flows of others stay where they are.
 other_namespace() {
 	local flow=$((port_next++)) before
@@ -69,21 +134,28 @@ other_namespace() {
 	[ "$(flow_b $flow .offloads)" = "$before" ] && until_true offloaded $flow && talk_stop $flow
 }
 
-families() {
+families() { # MORE ORDERS
+	local order
 	ktap_test_result "$ip: ipset add and del" cut_off refused_legacy add del
 	ktap_test_result "$ip: ipset swap and flush" cut_off refused_legacy swap flush
 	ktap_test_result "$ip: conntrack mark" cut_off refused mark unmark
 	ktap_test_result "$ip: iptables-legacy in another namespace" other_namespace
+	for order in during "$@"; do
+		ktap_test_result "$ip: nft, elements time out, rule put $order" by_itself $order fades nft fade_nft stay_nft
+		ktap_test_result "$ip: nft, a rule adds, put $order" by_itself $order knock nft knock forget_nft
+		ktap_test_result "$ip: ipset, elements time out, rule put $order" by_itself $order fades ipset fade_ipset stay_ipset
+		ktap_test_result "$ip: SET adds to an ipset, put $order" by_itself $order knock ipset knock forget_ipset
+	done
 }
 
 ktap_print_header
-ktap_set_plan 8
+ktap_set_plan 20
 port_next=29000
 topology veth && marks && gate_load && listener || ktap_exit_fail_msg "topology"
-ip=ip ipv=ipv4 family='' from=$A4 peer=$B4
+ip=ip ipv=ipv4 family='' from=$A4 peer=$B4 to=$B4
 sets || ktap_exit_fail_msg "sets"
-families
-ip=ip6 ipv=ipv6 family='family inet6' from=$A6 peer=$B6
+families before
+ip=ip6 ipv=ipv6 family='family inet6' from=$A6 peer=$B6 to=[$B6]
 sets || ktap_exit_fail_msg "sets"
 families
 ktap_finished

@@ -28,14 +28,14 @@ two_nics() {
 	return "${PIPESTATUS[0]}"
 }
 
-kernel_matches() { [[ $(uname -r) = 6.12.* ]]; }
+kernel_matches() { [[ $(uname -r) = @(6.12|7.3).* ]]; }
 btf_present() { [ -r /sys/kernel/btf/vmlinux ]; }
 bpffs_mounted() { [ "$(stat -f -c %T /sys/fs/bpf)" = bpf_fs ]; }
 module_loads() { modprobe chimney && [ -d /sys/module/chimney ] && modprobe -r chimney; }
 
 ktap_print_header
 ktap_set_plan 5
-ktap_test_result "kernel is 6.12" kernel_matches
+ktap_test_result "kernel is 6.12 or 7.3" kernel_matches
 ktap_test_result "kernel has BTF" btf_present
 ktap_test_result "BPF file system is mounted" bpffs_mounted
 if [ -n "$(nic hub 1)" ]; then

@@ -4,8 +4,8 @@
 Reaches into the socket of another process, so that a test can change its options while it is busy.
 
   sock.py PID set LEVEL NAME VALUE [LEVEL NAME VALUE]...
-      setsockopt(): LEVEL and NAME are Python's names or numbers, VALUE a number, or bytes as x:HEX, s:TEXT, or
-      md5:KEY@ADDRESS for TCP_MD5SIG
+      setsockopt(): LEVEL and NAME are Python's names or numbers, VALUE a number, "none" for no bytes, or bytes as x:HEX,
+      s:TEXT, md5:KEY@ADDRESS for TCP_MD5SIG, or xfrm:DIR@FAMILY for IP_XFRM_POLICY: ESP in transport mode, reqid 1
   sock.py PID get LEVEL NAME
       prints it, as a number
   sock.py PID rate BYTES HEADERS
@@ -47,7 +47,20 @@ def md5sig(key, _, address):
     return addr.ljust(128, b"\0") + struct.pack("=BBHi80s", 0, 0, len(key), 0, key.encode())
 
 
+def xfrm_policy(direction, _, family):
+    """A struct xfrm_userpolicy_info that selects everything, and its struct xfrm_user_tmpl."""
+    inf = 2 ** 64 - 1
+    family = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}[family]
+    selector = struct.pack("=40xHBBB3xiI", family, 0, 0, 0, 0, 0)
+    info = selector + struct.pack("=4Q4Q4QIIBBBB4x", *[inf] * 4, *[0] * 8, 0, 0, ["in", "out"].index(direction), 0, 0, 0)
+    return info + struct.pack("=16xIB3xH2x16xIBBBxIII", 0, socket.IPPROTO_ESP, family, 1, 0, 0, 0, *[2 ** 32 - 1] * 3)
+
+
 def value(text):
+    if text == "none":
+        return None
+    if text.startswith("xfrm:"):
+        return xfrm_policy(*text[5:].partition("@"))
     if text.startswith("md5:"):
         return md5sig(*text[4:].partition("@"))
     if text.startswith("x:"):
@@ -93,4 +106,5 @@ if __name__ == "__main__":
         print(s.getsockopt(number(sys.argv[3]), number(sys.argv[4])))
     else:
         for i in range(3, len(sys.argv), 3):
-            s.setsockopt(number(sys.argv[i]), number(sys.argv[i + 1]), value(sys.argv[i + 2]))
+            level, name, what = number(sys.argv[i]), number(sys.argv[i + 1]), value(sys.argv[i + 2])
+            s.setsockopt(level, name, *([None, 0] if what is None else [what]))

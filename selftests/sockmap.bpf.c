@@ -65,4 +65,11 @@ int round_trip(struct bpf_sock_ops *ops)
 	return 1;
 }
 
+/* Of a cgroup; has nothing against any packet. */
+SEC("cgroup_skb/egress")
+int egress(struct __sk_buff *skb)
+{
+	return 1;
+}
+
 char _license[] SEC("license") = "GPL";

@@ -295,7 +295,8 @@ class Rule:
         self.fields = rng.choice((("sport", "dport"), ("dport",), ("sport",), ("saddr",), ("daddr", "dport"),
                                   ("saddr", "sport", "dport")))
 
-    def nft_tests(self, rng):
+    def nft_tests(self, rng, packets=True):
+        """PACKETS: one of them may tell packets of a connection apart, which keeps all of them in the host."""
         ip = "ip" if self.family == 4 else "ip6"
         wide = ("/25", "/64")[self.family == 6]
         tests = ["meta l4proto tcp"]
@@ -313,6 +314,12 @@ class Rule:
                      f"ct original proto-dst {self.dport}"]
         if rng.random() < 0.4:
             tests.append(rng.choice(more))
+        # acknowledgments are shorter than that, what is said may be longer
+        length = f"length > {rng.randint(150, 1000)}"
+        if packets and rng.random() < 0.2:
+            tests.append(rng.choice((f"meta {length}", f"{ip} {length}", "tcp flags psh", "tcp flags & (fin | psh) == psh",
+                                     "ip ttl 64" if self.family == 4 else "ip6 hoplimit 64",
+                                     "tcp option sack-perm exists")))
         return " ".join(tests)
 
     def nft_verdict(self, rng):
@@ -351,7 +358,8 @@ def nft_table(rng, rules, flags=""):
         if not here:
             continue
         text += f"chain {hook} {{ type filter hook {hook} priority {rng.choice(PRIORITIES)};\n"
-        text += "".join(f"{r.nft_tests(rng)} {r.nft_verdict(rng)}\n" for r in here)
+        # conversations are to be offloaded while the table is dormant
+        text += "".join(f"{r.nft_tests(rng, not flags)} {r.nft_verdict(rng)}\n" for r in here)
         if rng.random() < 0.1:
             text += "meta l4proto tcp " + rng.choice(("drop", "accept")) + "\n"
         text += "}\n"

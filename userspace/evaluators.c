@@ -28,9 +28,9 @@ static const struct {
 };
 
 /*
- * Other modules of Linux 6.12 that bring matches, statements or targets: what
- * they do is the same for each packet of a connection, or shows on the packet,
- * or goes through a function of the kernel itself that is watched.
+ * Other modules of Linux 6.12 and 7.3 that bring matches, statements or targets:
+ * what they do is the same for each packet of a connection, or shows on the
+ * packet, or goes through a function of the kernel itself that is watched.
  */
 static const char * const harmless[] = {
 	"nft_chain_nat", "nft_compat", "nft_connlimit", "nft_ct", "nft_dup_ipv4",
@@ -46,7 +46,7 @@ static const char * const harmless[] = {
 	"xt_TRACE", "xt_addrtype", "xt_cgroup", "xt_cluster", "xt_comment",
 	"xt_connlabel", "xt_connlimit", "xt_connmark", "xt_conntrack", "xt_dccp", "xt_devgroup",
 	"xt_esp", "xt_helper", "xt_ipcomp", "xt_iprange", "xt_ipvs", "xt_l2tp",
-	"xt_mac", "xt_mark", "xt_multiport", "xt_nat", "xt_osf", "xt_owner",
+	"xt_mark", "xt_multiport", "xt_nat", "xt_osf", "xt_owner",
 	"xt_physdev", "xt_pkttype", "xt_policy", "xt_realm", "xt_sctp",
 	"xt_socket", "xt_state", "xt_tcpmss", "xt_tcpudp",
 	"ipt_REJECT", "ipt_ah", "ipt_rpfilter",
@@ -171,6 +171,23 @@ struct bpf_link *evaluators_watch(const struct bpf_program *prog)
 }
 
 /**
+ * evaluators_unknown() - keep all flows in the host because of a module
+ * @map: the gate's "rule_modules"
+ * @module: whose rules cannot be watched
+ * @unknown: the gate's count of such modules
+ *
+ * Return: DONE or FAILED.
+ */
+int evaluators_unknown(int map, const char *module, __s32 *unknown)
+{
+	complain(DONE,
+		 "module %s brings rules that the gate cannot watch: flows stay in the host",
+		 module);
+	__sync_fetch_and_add(unknown, 1);
+	return note(map, module, RULE_MODULE_UNKNOWN);
+}
+
+/**
  * evaluators_scan() - find modules that are there, but not watched
  * @map: the gate's "rule_modules"; what comes from now on it notices itself
  * @unknown: the gate's count of them
@@ -193,11 +210,7 @@ int evaluators_scan(int map, __s32 *unknown)
 		if (bpf_map_lookup_elem(map, name, &what) ?
 		    !brings_rules(name) : what != RULE_MODULE_ABSENT)
 			continue;
-		complain(DONE,
-			 "module %s brings rules that the gate cannot watch: flows stay in the host",
-			 name);
-		err = note(map, name, RULE_MODULE_UNKNOWN);
-		__sync_fetch_and_add(unknown, 1);
+		err = evaluators_unknown(map, name, unknown);
 	}
 	closedir(dir);
 	return err;

@@ -4,10 +4,11 @@
  * and gets every reason in words, and who found it.
  *
  * JSON: the object of flows.c, and in it
- *	"explain": [{ "reason": NAME, "words": TEXT, "found": [WHERE...] }...]
+ *	"explain": [{ "reason": NAME, "words": TEXT, "found": [WHERE...],
+ *		      "culprits": [...] }...]
  * where WHERE is "module", "out" or "in" (the gate, in what the connection
  * sends or receives), "last-upload" (nothing is wrong now) or "not-yet" (it
- * waits to be judged).
+ * waits to be judged); the culprits are those of culprit.c.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +40,22 @@ static struct json_object *explain(const struct chimney_flow_record *rec,
 		add_place(found, verdict->uploaded == reason ? "last-upload" :
 							       "not-yet");
 	json_object_object_add(obj, "found", found);
+	json_object_object_add(obj, "culprits", culprits(rec, reason));
 	return obj;
+}
+
+/* "key value" pairs, as ip(8) prints an object. */
+static void print_culprits(struct json_object *list)
+{
+	size_t i;
+
+	for (i = 0; i < json_object_array_length(list); i++) {
+		printf("   ");
+		json_object_object_foreach(json_object_array_get_idx(list, i),
+					   key, value)
+			printf(" %s %s", key, json_object_get_string(value));
+		putchar('\n');
+	}
 }
 
 static void print(const struct chimney_flow_record *rec,
@@ -58,6 +74,7 @@ static void print(const struct chimney_flow_record *rec,
 		printf("  %s: %s (%s)\n", text_of(reason, "reason", NULL),
 		       text_of(reason, "words", NULL),
 		       text_of(reason, "found", buf));
+		print_culprits(json_object_object_get(reason, "culprits"));
 	}
 	if (!i)
 		printf("  %s: %s\n", reason_name(CHIMNEY_NONE),

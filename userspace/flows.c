@@ -8,7 +8,10 @@
  *	  "remote": "ADDRESS:PORT", "raddr": ADDRESS, "rport": N,
  *	  "dev": NAME or null, "tcp": STATE, "state": STATE, "reasons": [NAME...],
  *	  "uploaded": NAME of why it was last uploaded or null, "offloads": N,
- *	  "tx_packets": N, "tx_bytes": N, "rx_packets": N, "rx_bytes": N }
+ *	  "tx_packets": N, "tx_bytes": N, "rx_packets": N, "rx_bytes": N,
+ *	  "sent": N, "received": N, "cgroup": PATH or null }
+ * What is counted is what took the path, but "sent" and "received": these are
+ * payload of the socket, whatever it took.
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -24,7 +27,7 @@
 #include "chimneyctl.h"
 #include "flows.skel.h"
 
-#define PIN_READER CHIMNEY_PINS "/reader"
+#define PIN_READER "/reader"
 
 static const __u8 v4_mapped[12] = { [10] = 0xff, [11] = 0xff };
 
@@ -37,6 +40,15 @@ static const char * const tcp_states[] = {
 	[TCP_LAST_ACK] = "last-ack",	   [TCP_LISTEN] = "listening",
 	[TCP_CLOSING] = "closing",
 };
+
+/**
+ * v4_map() - make an address the v4-mapped one whose last four bytes are to come
+ * @addr: the address
+ */
+void v4_map(__u8 *addr)
+{
+	memcpy(addr, v4_mapped, sizeof(v4_mapped));
+}
 
 /**
  * endpoint_parse() - read one end of a connection as people write it
@@ -71,7 +83,7 @@ int endpoint_parse(const char *text, struct endpoint *end)
 		     inet_pton(AF_INET6, addr, end->addr) == 1;
 	} else {
 		snprintf(addr, sizeof(addr), "%.*s", (int)len, text);
-		memcpy(end->addr, v4_mapped, sizeof(v4_mapped));
+		v4_map(end->addr);
 		ok = len < sizeof(addr) &&
 		     inet_pton(AF_INET, addr, end->addr + 12) == 1;
 	}
@@ -162,14 +174,20 @@ struct json_object *flow_json(const struct chimney_flow_record *rec)
 	add_number(obj, "tx_bytes", info->tx_bytes);
 	add_number(obj, "rx_packets", info->rx_packets);
 	add_number(obj, "rx_bytes", info->rx_bytes);
+	add_number(obj, "sent", rec->sent);
+	add_number(obj, "received", rec->received);
+	add_text(obj, "cgroup", cgroup_path(rec->cgroup));
 	return obj;
 }
 
 /* The gate's map, or a stand-in when there is no gate. */
-static void use_map(struct bpf_map *map)
+static void use_map(struct bpf_map *map, const char *pins)
 {
-	int fd = bpf_obj_get(CHIMNEY_PINS "/flows");
-	char gate[32];
+	char gate[32], path[256];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/flows", pins);
+	fd = bpf_obj_get(path);
 
 	if (fd >= 0) {
 		bpf_map__reuse_fd(map, fd);
@@ -181,11 +199,11 @@ static void use_map(struct bpf_map *map)
 	    strcmp(gate, "none"))
 		complain(DONE,
 			 "the gate's reasons are out of sight (%s: %m); \"chimneyctl -n\" sees them where \"ip netns exec\" does not",
-			 CHIMNEY_PINS "/flows");
+			 path);
 }
 
 /* Loads the reader.  Return: exit code, after a complaint; *fd is its link. */
-static int load_reader(int *fd)
+static int load_reader(const char *pins, int *fd)
 {
 	struct bpf_link *link = NULL;
 	struct flows_bpf *skel;
@@ -194,7 +212,7 @@ static int load_reader(int *fd)
 	skel = flows_bpf__open();
 	if (!skel)
 		return complain(FAILED, "opening the flow reader: %m");
-	use_map(skel->maps.flows);
+	use_map(skel->maps.flows, pins);
 	err = flows_bpf__load(skel);
 	if (!err) {
 		link = bpf_program__attach_iter(skel->progs.tell_flow, NULL);
@@ -209,19 +227,22 @@ static int load_reader(int *fd)
 
 /**
  * flows_pin_reader() - leave the reader of flows loaded, beside the gate's maps
+ * @pins: where these are
  *
  * To load it takes many times as long as to read with it.
  *
  * Return: exit code, after a complaint.
  */
-int flows_pin_reader(void)
+int flows_pin_reader(const char *pins)
 {
-	int fd, err = load_reader(&fd);
+	int fd, err = load_reader(pins, &fd);
+	char path[256];
 
 	if (err)
 		return err;
-	if (bpf_obj_pin(fd, PIN_READER))
-		err = complain(FAILED, "pinning " PIN_READER ": %m");
+	snprintf(path, sizeof(path), "%s" PIN_READER, pins);
+	if (bpf_obj_pin(fd, path))
+		err = complain(FAILED, "pinning %s: %m", path);
 	close(fd);
 	return err;
 }
@@ -270,12 +291,12 @@ int flows_read(struct flow_list *list)
 {
 	int link, fd, err;
 
-	err = need_module() ?: need_root();
+	err = need_same_version() ?: need_root();
 	if (err)
 		return err;
-	link = bpf_obj_get(PIN_READER);
+	link = bpf_obj_get(CHIMNEY_PINS PIN_READER);
 	if (link < 0) {
-		err = load_reader(&link);
+		err = load_reader(CHIMNEY_PINS, &link);
 		if (err)
 			return err;
 	}
@@ -291,7 +312,7 @@ int flows_read(struct flow_list *list)
 }
 
 /**
- * cmd_flows() - chimneyctl flows
+ * cmd_flows() - chimneyctl flows [WORD VALUE]...
  * @argc: words left
  * @argv: them
  */
@@ -301,21 +322,29 @@ int cmd_flows(int argc, char **argv)
 		"local", "remote", "dev", "tcp", "state", "tx_packets",
 		"tx_bytes", "rx_packets", "rx_bytes", "reasons", NULL,
 	};
+	struct flow_filter *filter;
 	struct flow_list flows = {};
 	struct json_object *array;
 	int err;
 	size_t i;
 
-	err = no_more_words(argc, argv) ?: flows_read(&flows);
+	err = filter_parse(argc, argv, &filter);
 	if (err)
 		return err;
+	err = flows_read(&flows);
+	if (err) {
+		filter_free(filter);
+		return err;
+	}
+	filter_apply(filter, &flows);
+	filter_free(filter);
 	array = json_object_new_array();
 	for (i = 0; i < flows.n; i++)
 		json_object_array_add(array, flow_json(&flows.rec[i]));
 	if (opt.json)
 		print_json(array);
 	else
-		print_table(array, columns);
+		print_table(stdout, array, columns);
 	json_object_put(array);
 	free(flows.rec);
 	return DONE;

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Putting the gate in place and taking it away.
+ * Putting the gate in place, another one in its place, and taking it away.
  *
  * The order is what keeps default deny.  Only the struct_ops link makes a gate
  * of the programs, and it comes last: whoever dies before leaves programs that
  * watch and nothing that offers.  It goes first, before those who watch.
+ *
+ * A gate that is to replace another one is made ready beside it, with maps and
+ * programs of its own.  Then the link is updated, which sends all flows back
+ * to the host, where the new gate judges them; its pins take the old ones'
+ * places, and those who watched for the old gate are gone.
  *
  * JSON of gate status:
  *	{ "gate": NAME or null, "verdicts": N or null,
@@ -23,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -32,7 +38,11 @@
 
 #define LOCK_FILE "/run/chimney.lock"
 #define PIN_GATE CHIMNEY_PINS "/gate"
-#define PIN_LINKS CHIMNEY_PINS "/links"
+/* pins of a gate that is to replace another one; a number follows */
+#define PIN_NEXT CHIMNEY_PINS "/next"
+#define NEXT_MAX 16
+#define PINS_LEN 64	/* name of such a folder */
+#define PATH_LEN 256
 
 /* verdicts that there is room for at least; and of the memory, at most */
 #define VERDICTS_MIN 1024
@@ -55,6 +65,7 @@ static const struct {
 	const char *feature;
 } optional[] = {
 	{ "rules_nft", "nf_tables", "nftables" },
+	{ "packet_rules_owner", "nf_tables", "nftables" },
 	{ "rules_nfnetlink", "nfnetlink", "ipset and conntrack" },
 	{ "rules_iptables", "ip_tables", "iptables-legacy" },
 	{ "rules_ip6tables", "ip6_tables", "ip6tables-legacy" },
@@ -97,6 +108,18 @@ static bool pinned(const char *path)
 	return !access(path, F_OK);
 }
 
+/* Links of triggers are in a folder below that of the maps. */
+static void links_path(const char *pins, char *path, size_t len)
+{
+	snprintf(path, len, "%s/links", pins);
+}
+
+static void link_path(const char *pins, const struct bpf_program *prog,
+		      char *path, size_t len)
+{
+	snprintf(path, len, "%s/links/%s", pins, bpf_program__name(prog));
+}
+
 static void empty_folder(const char *path)
 {
 	DIR *dir = opendir(path);
@@ -109,6 +132,30 @@ static void empty_folder(const char *path)
 	closedir(dir);
 }
 
+/* Return: 0, or -1 with errno. */
+static int remove_folder(const char *pins)
+{
+	char links[PATH_LEN];
+
+	links_path(pins, links, sizeof(links));
+	empty_folder(links);
+	rmdir(links);
+	empty_folder(pins);
+	return rmdir(pins);
+}
+
+/* What replacing a gate has left, whether it was done or not. */
+static void remove_next(void)
+{
+	char path[PINS_LEN];
+	int i;
+
+	for (i = 0; i < NEXT_MAX; i++) {
+		snprintf(path, sizeof(path), PIN_NEXT "%d", i);
+		remove_folder(path);
+	}
+}
+
 static int remove_pins(void)
 {
 	int fd = bpf_obj_get(PIN_GATE);
@@ -119,10 +166,8 @@ static int remove_pins(void)
 		close(fd);
 	}
 	unlink(PIN_GATE);
-	empty_folder(PIN_LINKS);
-	rmdir(PIN_LINKS);
-	empty_folder(CHIMNEY_PINS);
-	if (rmdir(CHIMNEY_PINS) && errno != ENOENT)
+	remove_next();
+	if (remove_folder(CHIMNEY_PINS) && errno != ENOENT)
 		return complain(FAILED, "removing " CHIMNEY_PINS ": %m");
 	return DONE;
 }
@@ -166,6 +211,8 @@ static void load_modules(void)
 	evaluators_modules(words);
 	for (i = 0; i < ARRAY_SIZE(optional); i++)
 		fprintf(words, " %s", optional[i].module);
+	/* the programs read what it has made; not watched */
+	fputs(" nft_ct", words);
 	fclose(words);
 	/* what is still missing then, find_in_modules() and the gate tell */
 	(void)!system(command);
@@ -185,11 +232,6 @@ static const char *watches(const struct bpf_program *prog)
 	const char *slash = strchr(section, '/');
 
 	return slash ? slash + 1 : section;
-}
-
-static void link_path(const struct bpf_program *prog, char *path, size_t len)
-{
-	snprintf(path, len, PIN_LINKS "/%s", bpf_program__name(prog));
 }
 
 /* Whether a kernel that has not got its module has a trigger's function. */
@@ -234,18 +276,18 @@ static void find_in_modules(struct gate_bpf *skel)
 	}
 }
 
-static int pin_maps(struct gate_bpf *skel)
+static int pin_maps(struct gate_bpf *skel, const char *pins)
 {
 	struct bpf_map * const maps[] = {
 		skel->maps.flows, skel->maps.captures, skel->maps.watched,
-		skel->maps.rule_modules,
+		skel->maps.rule_modules, skel->maps.rule_walks,
 	};
-	char path[256];
+	char path[PATH_LEN];
 	size_t i;
 	int err;
 
 	for (i = 0; i < ARRAY_SIZE(maps); i++) {
-		snprintf(path, sizeof(path), CHIMNEY_PINS "/%s",
+		snprintf(path, sizeof(path), "%s/%s", pins,
 			 bpf_map__name(maps[i]));
 		err = bpf_map__pin(maps[i], path);
 		if (err)
@@ -265,15 +307,16 @@ static int pin_link(struct bpf_link *link, const char *path)
 	return err ? FAILED : DONE;
 }
 
-static int attach_triggers(struct gate_bpf *skel)
+static int attach_triggers(struct gate_bpf *skel, const char *pins)
 {
 	struct bpf_program *prog;
 	struct bpf_link *link;
-	char path[256];
+	char path[PATH_LEN];
 	int err;
 
-	if (mkdir(PIN_LINKS, 0700))
-		return complain(FAILED, PIN_LINKS ": %m");
+	links_path(pins, path, sizeof(path));
+	if (mkdir(path, 0700))
+		return complain(FAILED, "%s: %m", path);
 	bpf_object__for_each_program(prog, skel->obj) {
 		if (!is_trigger(prog) || !bpf_program__autoload(prog))
 			continue;
@@ -281,7 +324,7 @@ static int attach_triggers(struct gate_bpf *skel)
 		if (!link)
 			return complain(FAILED, "trigger %s cannot watch %s: %m",
 					bpf_program__name(prog), watches(prog));
-		link_path(prog, path, sizeof(path));
+		link_path(pins, prog, path, sizeof(path));
 		err = pin_link(link, path);
 		if (err)
 			return err;
@@ -301,19 +344,19 @@ static int note_modules(struct gate_bpf *skel)
 	return err;
 }
 
-static int watch_rules(struct gate_bpf *skel)
+static int watch_rules(struct gate_bpf *skel, const char *pins)
 {
 	struct bpf_link *link = evaluators_watch(skel->progs.each_packet);
-	char path[256];
+	char path[PATH_LEN];
 	int err;
 
 	if (!link)
 		return FAILED;
-	link_path(skel->progs.each_packet, path, sizeof(path));
+	link_path(pins, skel->progs.each_packet, path, sizeof(path));
 	err = pin_link(link, path);
 	/* what has come before the triggers, they did not see */
 	return err ?: evaluators_scan(bpf_map__fd(skel->maps.rule_modules),
-				      &skel->bss->nr_unknown_rules);
+				      &skel->bss_loader->nr_unknown_rules);
 }
 
 static int scan_captures(struct gate_bpf *skel)
@@ -335,14 +378,23 @@ static int scan_captures(struct gate_bpf *skel)
 	return DONE;
 }
 
-static int attach_gate(struct gate_bpf *skel)
+/* Rules that are there already; where they cannot be read, all flows stay. */
+static int scan_rules(struct gate_bpf *skel)
 {
-	struct bpf_link *link = bpf_map__attach_struct_ops(skel->maps.gate);
+	LIBBPF_OPTS(bpf_test_run_opts, run);
+	int err;
 
-	if (!link)
-		return complain(FAILED, "attaching the gate: %m");
-	may_die_after("attach");
-	return pin_link(link, PIN_GATE);
+	err = bpf_prog_test_run_opts(bpf_program__fd(skel->progs.scan_rules),
+				     &run);
+	if (err)
+		return complain(FAILED, "reading the rules of firewalls: %s",
+				strerror(-err));
+	if (!run.retval)
+		return DONE;
+	return evaluators_unknown(bpf_map__fd(skel->maps.rule_modules),
+				  (int)run.retval == -ENXIO ? "x_tables" :
+							      "nf_tables",
+				  &skel->bss_loader->nr_unknown_rules);
 }
 
 /*
@@ -373,7 +425,87 @@ static int size_verdicts(struct bpf_map *map)
 			      strerror(-err)) : DONE;
 }
 
-static int load_gate(struct gate_bpf *skel)
+/*
+ * The gate from a file: gate.bpf.o, linked with what a site has added.  It has
+ * all that the skeleton describes, in the same form, if it is of this version.
+ */
+static int open_file(struct gate_bpf *skel, const char *file)
+{
+	typeof(skel->struct_ops.gate) gate =
+		bpf_map__initial_value(skel->maps.gate, NULL);
+	/* it comes before the version: a skeleton has no names for texts */
+	char *name = (char *)&gate->version - CHIMNEY_GATE_NAME_LEN;
+	const char *base = strrchr(file, '/');
+
+	if (bpf_map__value_size(skel->maps.flows) !=
+	    sizeof(struct chimney_verdict))
+		return complain(FAILED,
+				"%s is of another version than chimneyctl",
+				file);
+	base = base ? base + 1 : file;
+	snprintf(name, CHIMNEY_GATE_NAME_LEN, "%.*s", (int)strcspn(base, "."),
+		 base);
+	return DONE;
+}
+
+/* Its bytes; the caller unmaps them when the gate is loaded. */
+static int map_file(const char *file, const void **data, size_t *size)
+{
+	int fd = open(file, O_RDONLY | O_CLOEXEC);
+	struct stat st;
+	int err = DONE;
+	void *map;
+
+	if (fd < 0)
+		return complain(FAILED, "%s: %m", file);
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || !st.st_size) {
+		err = complain(FAILED, "%s is no file with a gate", file);
+	} else {
+		map = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+		if (map == MAP_FAILED)
+			err = complain(FAILED, "%s: %m", file);
+		*data = map;
+		*size = st.st_size;
+	}
+	close(fd);
+	return err;
+}
+
+/* The gate from @file, or chimneyctl's own.  NULL after a complaint. */
+static struct gate_bpf *open_gate(const char *file)
+{
+	struct gate_bpf *skel;
+	int err;
+
+	if (!file) {
+		skel = gate_bpf__open();
+		if (!skel)
+			complain(FAILED, "opening the gate: %m");
+		return skel;
+	}
+	skel = calloc(1, sizeof(*skel));
+	if (!skel || gate_bpf__create_skeleton(skel)) {
+		complain(FAILED, "opening the gate: %m");
+		free(skel);
+		return NULL;
+	}
+	/* its bytes stay for as long as chimneyctl runs */
+	if (!map_file(file, &skel->skeleton->data, &skel->skeleton->data_sz)) {
+		err = bpf_object__open_skeleton(skel->skeleton, NULL);
+		if (err)
+			complain(FAILED, "%s is no gate: gate.bpf.o linked with rules of your own",
+				 file);
+		else
+			err = open_file(skel, file);
+		if (!err)
+			return skel;
+	}
+	gate_bpf__destroy(skel);
+	return NULL;
+}
+
+/* Everything but the link that makes a gate of it. */
+static int prepare_gate(struct gate_bpf *skel, const char *pins)
 {
 	int err;
 
@@ -387,51 +519,195 @@ static int load_gate(struct gate_bpf *skel)
 	if (err)
 		return complain(FAILED, "loading the gate: %s", strerror(-err));
 	may_die_after("load");
-	err = pin_maps(skel) ?: flows_pin_reader();
+	err = pin_maps(skel, pins) ?: flows_pin_reader(pins);
 	if (err)
 		return err;
 	may_die_after("pin");
-	err = note_modules(skel) ?: attach_triggers(skel) ?: watch_rules(skel);
+	err = note_modules(skel) ?: attach_triggers(skel, pins) ?:
+	      watch_rules(skel, pins);
 	if (err)
 		return err;
 	may_die_after("links");
 	/* what starts from here on, the triggers see */
-	err = scan_captures(skel);
+	err = scan_captures(skel) ?: scan_rules(skel);
 	if (err)
 		return err;
 	may_die_after("scan");
-	return attach_gate(skel);
+	return DONE;
+}
+
+static int attach_gate(struct gate_bpf *skel)
+{
+	struct bpf_link *link = bpf_map__attach_struct_ops(skel->maps.gate);
+
+	if (!link)
+		return complain(FAILED, "attaching the gate: %m");
+	may_die_after("attach");
+	return pin_link(link, PIN_GATE);
+}
+
+static int not_dot(const struct dirent *entry)
+{
+	return entry->d_name[0] != '.';
+}
+
+/* Moves pins to another folder, in the places of those with the same names. */
+static int move_pins(const char *from, const char *to)
+{
+	char path[2 * PATH_LEN], place[2 * PATH_LEN]; /* names have up to 255 */
+	struct dirent **entries;
+	int i, n, err = DONE;
+
+	n = scandir(from, &entries, not_dot, NULL);
+	if (n < 0)
+		return complain(FAILED, "%s: %m", from);
+	for (i = 0; i < n; i++) {
+		snprintf(path, sizeof(path), "%s/%s", from, entries[i]->d_name);
+		snprintf(place, sizeof(place), "%s/%s", to, entries[i]->d_name);
+		if (!err && rename(path, place))
+			err = complain(FAILED, "moving %s to %s: %m", path,
+				       place);
+		free(entries[i]);
+	}
+	free(entries);
+	return err;
+}
+
+/* The pins of the gate that was replaced give way to those of the new one. */
+static int take_over(const char *pins)
+{
+	char links[PATH_LEN], old_links[PATH_LEN];
+	int err;
+
+	links_path(pins, links, sizeof(links));
+	links_path(CHIMNEY_PINS, old_links, sizeof(old_links));
+	/* some of its triggers may have no successor */
+	empty_folder(old_links);
+	err = move_pins(links, old_links);
+	if (err)
+		return err;
+	rmdir(links);
+	err = move_pins(pins, CHIMNEY_PINS);
+	if (err)
+		return err;
+	rmdir(pins);
+	remove_next();
+	return DONE;
+}
+
+static int update_gate(struct gate_bpf *skel, const char *pins)
+{
+	struct bpf_link *link;
+	int fd, err;
+
+	/* refused, since there is one, but the map can be linked from then on */
+	link = bpf_map__attach_struct_ops(skel->maps.gate);
+	if (link || errno != EBUSY) {
+		bpf_link__destroy(link);
+		return complain(FAILED, "the gate has gone meanwhile");
+	}
+	fd = bpf_obj_get(PIN_GATE);
+	if (fd < 0)
+		return complain(FAILED, PIN_GATE ": %m");
+	err = bpf_link_update(fd, bpf_map__fd(skel->maps.gate), NULL);
+	close(fd);
+	if (err)
+		return complain(FAILED, "replacing the gate: %s",
+				strerror(-err));
+	may_die_after("update");
+	return take_over(pins);
+}
+
+/* What load and replace have to find: words, rights, a place for pins. */
+static int may_load(int argc, char **argv, const char **file)
+{
+	struct statfs fs;
+	int err;
+
+	*file = argc ? argv[0] : NULL;
+	err = (argc ? no_more_words(argc - 1, argv + 1) : DONE) ?:
+	      need_same_version() ?: need_root() ?: lock();
+	if (err)
+		return err;
+	if (statfs("/sys/fs/bpf", &fs) || fs.f_type != BPF_FS_MAGIC)
+		return complain(FAILED,
+				"no bpffs at /sys/fs/bpf: mount -t bpf none /sys/fs/bpf");
+	return DONE;
 }
 
 static int gate_load(int argc, char **argv)
 {
 	struct gate_bpf *skel;
-	struct statfs fs;
+	const char *file;
 	int err;
 
-	err = no_more_words(argc, argv) ?: need_module() ?: need_root() ?: lock();
+	err = may_load(argc, argv, &file);
 	if (err)
 		return err;
 	if (attached())
-		return complain(FAILED, "a gate is attached already: %s",
-				attached());
-	if (statfs("/sys/fs/bpf", &fs) || fs.f_type != BPF_FS_MAGIC)
 		return complain(FAILED,
-				"no bpffs at /sys/fs/bpf: mount -t bpf none /sys/fs/bpf");
+				"a gate is attached already: %s (\"gate replace\" puts another one in its place)",
+				attached());
 	if (pinned(CHIMNEY_PINS)) {
 		complain(DONE, "removing what an unfinished load has left");
 		err = remove_pins();
 		if (err)
 			return err;
 	}
-
-	skel = gate_bpf__open();
+	skel = open_gate(file);
 	if (!skel)
-		return complain(FAILED, "opening the gate: %m");
-	err = load_gate(skel);
+		return FAILED;
+	err = prepare_gate(skel, CHIMNEY_PINS) ?: attach_gate(skel);
 	gate_bpf__destroy(skel);
 	if (err)
 		remove_pins();
+	return err;
+}
+
+/*
+ * A folder that nobody uses: what an earlier attempt has left may be of the gate
+ * that is attached, and goes when that is replaced.
+ */
+static int next_pins(char *pins, size_t len)
+{
+	int i;
+
+	for (i = 0; i < NEXT_MAX; i++) {
+		snprintf(pins, len, PIN_NEXT "%d", i);
+		if (!mkdir(pins, 0700))
+			return DONE;
+		if (errno != EEXIST)
+			break;
+	}
+	return complain(FAILED, "%s: %m", pins);
+}
+
+static int gate_replace(int argc, char **argv)
+{
+	struct gate_bpf *skel;
+	char pins[PINS_LEN];
+	const char *file;
+	int err;
+
+	err = may_load(argc, argv, &file);
+	if (err)
+		return err;
+	if (!attached())
+		return complain(ABSENT, "no gate is loaded: \"gate load\"");
+	if (!pinned(PIN_GATE))
+		return complain(FAILED,
+				"gate %s is attached, but not by chimneyctl: no %s",
+				attached(), PIN_GATE);
+	skel = open_gate(file);
+	if (!skel)
+		return FAILED;
+	err = next_pins(pins, sizeof(pins));
+	if (!err) {
+		err = prepare_gate(skel, pins) ?: update_gate(skel, pins);
+		if (err)
+			remove_folder(pins);
+	}
+	gate_bpf__destroy(skel);
 	return err;
 }
 
@@ -491,12 +767,12 @@ static struct json_object *triggers_json(const struct gate_bpf *skel)
 	struct json_object *list = json_object_new_array();
 	struct bpf_program *prog;
 	struct json_object *trigger;
-	char path[256];
+	char path[PATH_LEN];
 
 	bpf_object__for_each_program(prog, skel->obj) {
 		if (!is_trigger(prog))
 			continue;
-		link_path(prog, path, sizeof(path));
+		link_path(CHIMNEY_PINS, prog, path, sizeof(path));
 		trigger = json_object_new_object();
 		add_text(trigger, "trigger", bpf_program__name(prog));
 		add_text(trigger, "watches", watches(prog));
@@ -504,7 +780,7 @@ static struct json_object *triggers_json(const struct gate_bpf *skel)
 			 pinned(path) ? "attached" : "missing");
 		json_object_array_add(list, trigger);
 	}
-	link_path(skel->progs.each_packet, path, sizeof(path));
+	link_path(CHIMNEY_PINS, skel->progs.each_packet, path, sizeof(path));
 	evaluators_json(list, pinned(path));
 	return list;
 }
@@ -519,7 +795,7 @@ static int gate_status(int argc, char **argv)
 	long verdicts;
 	int err;
 
-	err = no_more_words(argc, argv) ?: need_module() ?: need_root();
+	err = no_more_words(argc, argv) ?: need_same_version() ?: need_root();
 	if (err)
 		return err;
 	skel = gate_bpf__open();
@@ -538,14 +814,14 @@ static int gate_status(int argc, char **argv)
 		print_json(obj);
 	} else {
 		print_lines(obj);
-		print_table(triggers, columns);
+		print_table(stdout, triggers, columns);
 	}
 	json_object_put(obj);
 	return attached() ? DONE : ABSENT;
 }
 
 /**
- * cmd_gate() - chimneyctl gate load|unload|status
+ * cmd_gate() - chimneyctl gate load|replace|unload|status
  * @argc: words left
  * @argv: them
  */
@@ -553,6 +829,7 @@ int cmd_gate(int argc, char **argv)
 {
 	static const struct command commands[] = {
 		{ "load", gate_load },
+		{ "replace", gate_replace },
 		{ "unload", gate_unload },
 		{ "status", gate_status },
 		{ }

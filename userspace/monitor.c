@@ -177,7 +177,7 @@ int cmd_monitor(int argc, char **argv)
 	__u64 netns;
 	int err;
 
-	err = no_more_words(argc, argv) ?: need_module() ?: need_root() ?:
+	err = no_more_words(argc, argv) ?: need_same_version() ?: need_root() ?:
 	      own_netns(&netns);
 	if (err)
 		return err;

@@ -10,10 +10,15 @@
 
 #include "chimneyctl.h"
 
+#define COLOR_GREEN "\033[32m"
+#define COLOR_YELLOW "\033[33m"
+#define COLOR_END "\033[0m"
+
 static const char * const states[] = {
 #define STATE_NAME(id, name)		\
 	[CHIMNEY_##id] = name,
 	CHIMNEY_STATES(STATE_NAME)
+	NULL
 };
 
 static const struct {
@@ -23,6 +28,7 @@ static const struct {
 #define REASON_NAME(id, name, words)	\
 	[CHIMNEY_##id] = { name, words },
 	CHIMNEY_REASONS(REASON_NAME)
+	{ }
 };
 
 /**
@@ -31,7 +37,18 @@ static const struct {
  */
 const char *state_name(unsigned int state)
 {
-	return state < ARRAY_SIZE(states) ? states[state] : "unknown";
+	return state < ARRAY_SIZE(states) - 1 ? states[state] : "unknown";
+}
+
+/**
+ * find_state() - the reverse
+ * @word: what a state is called, or NULL
+ *
+ * Return: enum chimney_state, or -1 after a complaint.
+ */
+int find_state(const char *word)
+{
+	return find_word("state", word, false, states);
 }
 
 /**
@@ -40,7 +57,18 @@ const char *state_name(unsigned int state)
  */
 const char *reason_name(unsigned int reason)
 {
-	return reason < ARRAY_SIZE(reasons) ? reasons[reason].name : "unknown";
+	return reason < CHIMNEY_REASON_MAX ? reasons[reason].name : "unknown";
+}
+
+/**
+ * find_reason() - the reverse
+ * @word: what a reason is called, or NULL
+ *
+ * Return: enum chimney_reason, or -1 after a complaint.
+ */
+int find_reason(const char *word)
+{
+	return find_word("reason", word, false, reasons);
 }
 
 /**
@@ -49,7 +77,7 @@ const char *reason_name(unsigned int reason)
  */
 const char *reason_words(unsigned int reason)
 {
-	return reason < ARRAY_SIZE(reasons) ? reasons[reason].words :
+	return reason < CHIMNEY_REASON_MAX ? reasons[reason].words :
 	       "this chimneyctl is too old to know";
 }
 
@@ -74,6 +102,16 @@ void add_text(struct json_object *obj, const char *key, const char *text)
 void add_number(struct json_object *obj, const char *key, __u64 number)
 {
 	json_object_object_add(obj, key, json_object_new_uint64(number));
+}
+
+/**
+ * number_of() - a number of an object
+ * @obj: the object
+ * @key: its key
+ */
+__u64 number_of(struct json_object *obj, const char *key)
+{
+	return json_object_get_uint64(json_object_object_get(obj, key));
 }
 
 /**
@@ -122,20 +160,47 @@ void print_lines(struct json_object *obj)
 			       json_object_get_string(value) : "none");
 }
 
-static void print_cell(const char *text, bool last, int width)
+/**
+ * print_object() - print an object as JSON or for people, as was asked for
+ * @obj: the object
+ */
+void print_object(struct json_object *obj)
 {
-	if (last && width < 0)
-		printf("%s\n", text);
+	if (opt.json)
+		print_json(obj);
 	else
-		printf("%*s%c", width, text, last ? '\n' : ' ');
+		print_lines(obj);
+}
+
+/* Of a cell, "" for none: what is as it should be, and what is not. */
+static const char *color_of(const char *column, const char *text)
+{
+	if (!opt.color || !strcmp(text, "-"))
+		return "";
+	if (!strcmp(column, "state") && strcmp(text, state_name(CHIMNEY_IN_HOST)))
+		return strcmp(text, state_name(CHIMNEY_OFFLOADED)) ?
+		       COLOR_YELLOW : COLOR_GREEN;
+	return strcmp(column, "reasons") ? "" : COLOR_YELLOW;
+}
+
+static void print_cell(FILE *to, const char *text, const char *color, bool last,
+		       int width)
+{
+	/* nothing but spaces would follow */
+	if (last && width < 0)
+		width = 0;
+	fprintf(to, "%s%*s%s%c", color, width, text, *color ? COLOR_END : "",
+		last ? '\n' : ' ');
 }
 
 /**
  * print_table() - print objects for people, a line each
+ * @to: there
  * @array: the objects
  * @columns: keys of what is printed, and NULL; they make the heading, too
  */
-void print_table(struct json_object *array, const char * const *columns)
+void print_table(FILE *to, struct json_object *array,
+		 const char * const *columns)
 {
 	size_t rows = json_object_array_length(array), row, c;
 	struct json_object *obj;
@@ -157,7 +222,7 @@ void print_table(struct json_object *array, const char * const *columns)
 		for (row = 0; row <= strlen(columns[c]); row++)
 			buf[row] = columns[c][row] == '_' ? '-' :
 				   toupper(columns[c][row]);
-		print_cell(buf, !columns[c + 1], -width[c]);
+		print_cell(to, buf, "", !columns[c + 1], -width[c]);
 	}
 	for (row = 0; row < rows; row++) {
 		obj = json_object_array_get_idx(array, row);
@@ -165,7 +230,8 @@ void print_table(struct json_object *array, const char * const *columns)
 			text = text_of(obj, columns[c], buf);
 			number = json_object_is_type(json_object_object_get(obj, columns[c]),
 						     json_type_int);
-			print_cell(text, !columns[c + 1],
+			print_cell(to, text, color_of(columns[c], text),
+				   !columns[c + 1],
 				   number ? width[c] : -width[c]);
 		}
 	}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * How much takes the path: per device, per reason, and at a glance.
+ * How much takes the path: per device, per reason, and at a glance.  metrics.c
+ * has it for monitoring systems.
  *
  * JSON of stats (with DEV: no "reasons"):
  *	{ "devices": [{ "dev": NAME, COUNTER: N... }...],
@@ -16,6 +17,7 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,8 +52,15 @@ static struct json_object *read_device(int net, const char *name)
 	return obj;
 }
 
-/* Devices may go while they are read; those that have gone are left out. */
-static struct json_object *read_devices(const char *only)
+/**
+ * devices_read() - read what is counted for each device of this namespace
+ * @only: name of the one that is asked for, NULL for all
+ *
+ * Devices may go while they are read; those that have gone are left out.
+ *
+ * Return: array, or NULL after a complaint.
+ */
+struct json_object *devices_read(const char *only)
 {
 	struct json_object *list, *obj;
 	struct dirent **names;
@@ -77,8 +86,7 @@ static struct json_object *read_devices(const char *only)
 	return list;
 }
 
-/* JSON has all of them, people see those that occurred. */
-static struct json_object *read_reasons(void)
+static struct json_object *read_reasons(bool all)
 {
 	struct json_object *obj = json_object_new_object();
 	char path[128];
@@ -88,51 +96,100 @@ static struct json_object *read_reasons(void)
 	for (i = CHIMNEY_NONE + 1; i < CHIMNEY_REASON_MAX; i++) {
 		snprintf(path, sizeof(path), CHIMNEY_SYSFS "reasons/%s",
 			 reason_name(i));
-		if (!sysfs_number(AT_FDCWD, path, &count) && (count || opt.json))
+		if (!sysfs_number(AT_FDCWD, path, &count) && (count || all))
 			add_number(obj, reason_name(i), count);
 	}
 	return obj;
 }
 
+enum { TEXT, JSON, OPENMETRICS, PROMETHEUS };
+
+static int parse_format(int argc, char **argv, int *format)
+{
+	static const char * const formats[] = {
+		[TEXT] = "text", [JSON] = "json",
+		[OPENMETRICS] = "openmetrics", [PROMETHEUS] = "prometheus",
+		NULL
+	};
+	static const struct option options[] = {
+		{ "format", required_argument, NULL, 'f' },
+		{ }
+	};
+	int c;
+
+	*format = opt.json ? JSON : TEXT;
+	optind = 0;
+	opterr = 0;
+	while ((c = getopt_long(argc + 1, argv - 1, "f:", options, NULL)) != -1) {
+		if (c != 'f')
+			return bad_option(argv[optind - 2],
+					  "stats [-f FORMAT] [DEV]");
+		*format = find_word("format", optarg, false, formats);
+		if (*format < 0)
+			return MISUSED;
+	}
+	return DONE;
+}
+
+/* The reasons are of no device. */
+static void print_stats(struct json_object *devices,
+			struct json_object *reasons, bool json)
+{
+	struct json_object *obj;
+
+	if (json) {
+		obj = json_object_new_object();
+		json_object_object_add(obj, "devices", json_object_get(devices));
+		if (reasons)
+			json_object_object_add(obj, "reasons",
+					       json_object_get(reasons));
+		print_json(obj);
+		json_object_put(obj);
+		return;
+	}
+	print_table(stdout, devices, columns);
+	if (reasons && json_object_object_length(reasons)) {
+		putchar('\n');
+		print_lines(reasons);
+	}
+}
+
 /**
- * cmd_stats() - chimneyctl stats [DEV]
+ * cmd_stats() - chimneyctl stats [-f FORMAT] [DEV]
  * @argc: words left
  * @argv: them
  */
 int cmd_stats(int argc, char **argv)
 {
-	struct json_object *devices, *reasons, *obj;
-	int err;
+	struct json_object *devices, *reasons = NULL;
+	int format, err;
 
+	err = parse_format(argc, argv, &format);
+	if (err)
+		return err;
+	argc -= optind - 1;
+	argv += optind - 1;
 	err = (argc ? no_more_words(argc - 1, argv + 1) : DONE) ?: need_module();
 	if (err)
 		return err;
-	devices = read_devices(argc ? argv[0] : NULL);
+	devices = devices_read(argc ? argv[0] : NULL);
 	if (!devices)
 		return FAILED;
 	if (argc && !json_object_array_length(devices)) {
 		json_object_put(devices);
-		return complain(ABSENT,
-				"no device \"%s\" that chimney knows in this network namespace",
-				argv[0]);
+		return no_device(argv[0]);
 	}
+	/* people see the reasons that occurred */
+	if (!argc)
+		reasons = read_reasons(format != TEXT);
 
-	obj = json_object_new_object();
-	json_object_object_add(obj, "devices", devices);
-	if (!opt.json)
-		print_table(devices, columns);
-	if (!argc) {
-		reasons = read_reasons();
-		json_object_object_add(obj, "reasons", reasons);
-		if (!opt.json && json_object_object_length(reasons)) {
-			putchar('\n');
-			print_lines(reasons);
-		}
-	}
-	if (opt.json)
-		print_json(obj);
-	json_object_put(obj);
-	return DONE;
+	if (format == TEXT || format == JSON)
+		print_stats(devices, reasons, format == JSON);
+	else
+		err = metrics_print(devices, reasons, format == OPENMETRICS);
+	json_object_put(devices);
+	json_object_put(reasons);
+	return err;
 }
 
 /**
@@ -150,7 +207,7 @@ int cmd_status(int argc, char **argv)
 	err = no_more_words(argc, argv) ?: need_module();
 	if (err)
 		return err;
-	devices = read_devices(NULL);
+	devices = devices_read(NULL);
 	if (!devices)
 		return FAILED;
 	sysfs_text(AT_FDCWD, CHIMNEY_SYSFS "mode", mode, sizeof(mode));
@@ -167,14 +224,11 @@ int cmd_status(int argc, char **argv)
 		sum = 0;
 		for (i = json_object_array_length(devices) - 1; i >= 0; i--) {
 			dev = json_object_array_get_idx(devices, i);
-			sum += json_object_get_uint64(json_object_object_get(dev, columns[c]));
+			sum += number_of(dev, columns[c]);
 		}
 		add_number(obj, columns[c], sum);
 	}
-	if (opt.json)
-		print_json(obj);
-	else
-		print_lines(obj);
+	print_object(obj);
 	json_object_put(obj);
 	json_object_put(devices);
 	return DONE;

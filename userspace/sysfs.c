@@ -59,6 +59,27 @@ int sysfs_number(int dir, const char *path, __u64 *number)
 }
 
 /**
+ * sysfs_write() - write a value into a file
+ * @dir: folder, or AT_FDCWD
+ * @path: path below @dir
+ * @text: the value
+ *
+ * Return: 0 or a negative errno, that of the file's if it refuses the value.
+ */
+int sysfs_write(int dir, const char *path, const char *text)
+{
+	int fd = openat(dir, path, O_WRONLY | O_CLOEXEC);
+	int err = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, strlen(text)) < 0)
+		err = -errno;
+	close(fd);
+	return err;
+}
+
+/**
  * sysfs_net_devices() - open /sys/class/net of this process' network namespace
  *
  * What is mounted on /sys shows the devices of whoever mounted it.  A mount of
@@ -74,7 +95,7 @@ int sysfs_net_devices(void)
 	fs = fsopen("sysfs", FSOPEN_CLOEXEC);
 	if (fs >= 0) {
 		if (!fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
-			mnt = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY);
+			mnt = fsmount(fs, FSMOUNT_CLOEXEC, 0);
 		close(fs);
 	}
 	dir = openat(mnt, mnt < 0 ? "/sys/class/net" : "class/net",
@@ -84,6 +105,19 @@ int sysfs_net_devices(void)
 	if (mnt >= 0)
 		close(mnt);
 	return dir;
+}
+
+/**
+ * no_device() - complain that there is no such device
+ * @name: how it was called
+ *
+ * Return: exit code.
+ */
+int no_device(const char *name)
+{
+	return complain(ABSENT,
+			"no device \"%s\" that chimney knows in this network namespace",
+			name);
 }
 
 /**
@@ -108,4 +142,27 @@ int need_module(void)
 	if (!access(CHIMNEY_SYSFS, F_OK))
 		return DONE;
 	return complain(ABSENT, "the module is not loaded: modprobe chimney");
+}
+
+/**
+ * need_same_version() - complain unless the module is of this version
+ *
+ * For commands to which more than text crosses the border: after an upgrade the
+ * module that is loaded may still be the old one.
+ *
+ * Return: exit code.
+ */
+int need_same_version(void)
+{
+	char version[64] = "unknown";
+	int err = need_module();
+
+	if (err)
+		return err;
+	if (sysfs_text(AT_FDCWD, "/sys/module/chimney/version", version,
+		       sizeof(version)) || strcmp(version, CHIMNEY_VERSION))
+		return complain(FAILED,
+				"the module that is loaded is version %s, this is chimneyctl %s: systemctl restart chimney, or modprobe -r chimney and modprobe chimney",
+				version, CHIMNEY_VERSION);
+	return DONE;
 }

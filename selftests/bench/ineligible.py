@@ -2,17 +2,14 @@
 # SPDX-License-Identifier: GPL-2.0
 """ineligible.py listen|connect ADDRESS: what the case rr/ineligible has in either namespace, see run.sh.
 
-A capture socket for IPv6 on eth0, and one end of a connection over another wire, idle after 200 messages.
+One end of a connection over another wire, idle after 200 messages.
 """
 import socket
 import sys
 import time
 
-ETH_P_IPV6 = 0x86DD
 PORT = 7000
 
-tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-tap.bind(("eth0", ETH_P_IPV6))
 if sys.argv[1] == "listen":
     end = socket.create_server((sys.argv[2], PORT)).accept()[0]
     while byte := end.recv(1):
