@@ -25,7 +25,9 @@ many_start() {
 	coproc dialer { exec nsenter --net=/run/netns/host-a "$DIR"/many dial; }
 	# shellcheck disable=SC2154 # that is what coproc calls it
 	pids+=("$dialer_PID")
-	a sh -c 'echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range' && until_true listening
+	# but for the ports that talk is given: one in TIME_WAIT could not be bound
+	a sh -c 'echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range
+		echo 29000-29001 >/proc/sys/net/ipv4/ip_local_reserved_ports' && until_true listening
 }
 
 flows() { cat /sys/kernel/chimney/flows; }
