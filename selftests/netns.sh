@@ -43,7 +43,7 @@ ends() { # NAME LPORT: every byte was right
 	kill -TERM "${twin_pid[$2]}" && wait "${twin_pid[$2]}" && sed "s/^/# $1: /" "$talk_out.$1.$2"
 }
 flow_of() { chimneyctl -j -n "$1" flows | jq -c ".[] | select(.lport == $2)"; }
-is_offloaded() { [ "$(flow_of "$1" "$2" | jq -r .state)" = offloaded ]; }
+is_offloaded() { flow_row "$1" lport "$2" && row_is offloaded; }
 offloads() { flow_of "$1" "$2" | jq .offloads; }
 packets() { flow_of "$1" "$2" | jq '.tx_packets + .rx_packets'; }
 more_packets() { (($(packets "$1" "$2") > $3)); }
