@@ -21,6 +21,7 @@ struct {
 
 extern int chimney_sock_info(struct sock_common *skc,
 			     struct chimney_sock_info *info) __ksym;
+extern u64 chimney_hold_down(u64 flaps) __ksym;
 
 /* What only the socket knows; one that has yet to be accepted knows nothing. */
 static void tell_socket(struct sock_common *skc,
@@ -35,6 +36,17 @@ static void tell_socket(struct sock_common *skc,
 	rec->received = tp->bytes_received;
 	cgrp = tp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup;
 	rec->cgroup = cgrp ? cgrp->kn->id : 0;
+}
+
+/*
+ * Hold-down ends with time.  A flow none of whose packets has come as far as the
+ * gate since then still has it in its verdict, but something else stops it.
+ */
+static void forget_hold_down(struct chimney_verdict *verdict)
+{
+	if (verdict->flaps && bpf_ktime_get_ns() - verdict->uploaded_ns >=
+			      chimney_hold_down(verdict->flaps - 1))
+		verdict->reasons[CHIMNEY_OUT] &= ~(1ULL << CHIMNEY_HOLD_DOWN);
 }
 
 SEC("iter/tcp")
@@ -53,6 +65,7 @@ int tell_flow(struct bpf_iter__tcp *ctx)
 	if (verdict) {
 		rec.verdict = *verdict;
 		rec.judged = 1;
+		forget_hold_down(&rec.verdict);
 		rec.info.tx_packets += verdict->tx_packets;
 		rec.info.tx_bytes += verdict->tx_bytes;
 		rec.info.rx_packets += verdict->rx_packets;

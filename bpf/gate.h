@@ -36,6 +36,7 @@ int chimney_offer(struct sk_buff *skb, struct sock *sk,
 u64 chimney_hold_down(u64 flaps) __ksym;
 int chimney_revoke(const struct chimney_selector *selector,
 		   u32 reason) __ksym;
+void chimney_rules_changed(u64 net) __ksym;
 
 /*
  * A tracing program that is preempted by another task in the same program on

@@ -16,17 +16,65 @@
 #define IPSET_CMD_DEL		10
 #define IPT_SO_SET_REPLACE	64
 
+/* The last change in each namespace, for "chimneyctl explain" and nobody else. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u64);
+	__type(value, struct chimney_rule_change);
+} rule_changes SEC(".maps");
+
+/* Notes who is changing the rules.  @table: name of an nftables table, or 0 */
+static __noinline int rules_note(u64 netns, const char *table)
+{
+	struct chimney_rule_change change = {
+		.ns = bpf_ktime_get_ns(),
+		.pid = bpf_get_current_pid_tgid() >> 32,
+	};
+
+	bpf_get_current_comm(change.comm, sizeof(change.comm));
+	if (table)
+		bpf_probe_read_kernel_str(change.table, sizeof(change.table),
+					  table);
+	bpf_map_update_elem(&rule_changes, &netns, &change, BPF_ANY);
+	return 0;
+}
+
 static __always_inline void rules_revoke(u64 netns)
 {
+	rules_note(netns, NULL);
 	revoke_netns(netns, CHIMNEY_RULES);
 }
 
 static __noinline int rules_changed(const struct net *net)
 {
-	bpf_preempt_disable();
-	packet_rules_walk(net);
+	packet_rules_read(net);
 	rules_revoke(netns_cookie(net));
-	bpf_preempt_enable();
+	return 0;
+}
+
+struct nft_trans___some {
+	struct list_head list;
+	struct nft_table___some *table;
+} __attribute__((preserve_access_index));
+
+/* What a transaction changes is known before; its first table stands for all. */
+SEC("fentry/nf_tables_commit")
+int BPF_PROG(rules_nft_table, struct net *net)
+{
+	struct nftables_pernet___some *pernet =
+		(void *)net_generic(net, nft_net_id);
+	u64 first;
+
+	if (!pernet || !bpf_core_field_exists(struct nft_trans___some, table))
+		return 0;
+	first = (u64)BPF_CORE_READ(pernet, commit_list.next);
+	if (first == (u64)pernet + bpf_core_field_offset(struct nftables_pernet___some,
+							 commit_list))
+		return 0;
+	first -= bpf_core_field_offset(struct nft_trans___some, list);
+	rules_note(netns_cookie(net),
+		   BPF_CORE_READ((struct nft_trans___some *)first, table, name));
 	return 0;
 }
 
@@ -34,7 +82,9 @@ static __noinline int rules_changed(const struct net *net)
 SEC("fexit/nf_tables_commit")
 int BPF_PROG(rules_nft, struct net *net, struct sk_buff *skb, int ret)
 {
-	return rules_changed(net);
+	packet_rules_read(net);
+	revoke_netns(netns_cookie(net), CHIMNEY_RULES);
+	return 0;
 }
 
 /* iptables-legacy: a table is replaced; counters do not matter */
@@ -82,14 +132,27 @@ int BPF_PROG(rules_nfnetlink, struct sk_buff *skb, struct nlmsghdr *nlh)
 	return 0;
 }
 
-/* Anyone else who starts or ceases to see packets: IPVS, conntrack, bridges. */
+/*
+ * Anyone else who starts or ceases to see packets: IPVS, conntrack, bridges.  A
+ * transaction of nftables may do so on its way; its table is not forgotten.
+ */
+static __always_inline void rules_hooked(u64 netns)
+{
+	const struct chimney_rule_change *last =
+		bpf_map_lookup_elem(&rule_changes, &netns);
+
+	if (!last || last->pid != bpf_get_current_pid_tgid() >> 32)
+		rules_note(netns, NULL);
+	revoke_netns(netns, CHIMNEY_RULES);
+}
+
 SEC("fexit/__nf_register_net_hook")
 int BPF_PROG(rules_hook, struct net *net, int pf, const struct nf_hook_ops *reg,
 	     int ret)
 {
 	/* a device's ingress and egress hooks see the path's packets, too */
 	if (pf != NFPROTO_NETDEV)
-		rules_revoke(netns_cookie(net));
+		rules_hooked(netns_cookie(net));
 	return 0;
 }
 
@@ -98,6 +161,6 @@ int BPF_PROG(rules_unhook, struct net *net, int pf,
 	     const struct nf_hook_ops *reg)
 {
 	if (pf != NFPROTO_NETDEV)
-		rules_revoke(netns_cookie(net));
+		rules_hooked(netns_cookie(net));
 	return 0;
 }

@@ -184,6 +184,22 @@ __bpf_kfunc int chimney_revoke(const struct chimney_selector *selector,
 }
 
 /**
+ * chimney_rules_changed() - an event of the gate's own
+ * @net__ign: address of the struct net whose rules have changed; not looked at,
+ *	and not by the verifier either, as its name tells that
+ *
+ * Does nothing.  Programs of a gate that see such a change call it, and the one
+ * that reads rule sets is attached to it: each program has its own copy of the
+ * functions that it calls, and the verifier looks at every copy, which takes
+ * long for one that reads rule sets.
+ *
+ * Context: any.
+ */
+__bpf_kfunc void chimney_rules_changed(u64 net__ign)
+{
+}
+
+/**
  * chimney_sock_info() - tell what is known of a TCP socket
  * @skc: the socket
  * @info: filled in
@@ -217,7 +233,9 @@ static const struct btf_kfunc_id_set chimney_judge_kfunc_set = {
 };
 
 BTF_KFUNCS_START(chimney_trace_kfuncs)
+BTF_ID_FLAGS(func, chimney_hold_down)
 BTF_ID_FLAGS(func, chimney_revoke)
+BTF_ID_FLAGS(func, chimney_rules_changed)
 BTF_ID_FLAGS(func, chimney_sock_info, KF_TRUSTED_ARGS)
 BTF_KFUNCS_END(chimney_trace_kfuncs)
 
@@ -231,6 +249,7 @@ static int gate_init(struct btf *btf)
 	/* Programs take these types from the module's BTF. */
 	BTF_TYPE_EMIT(struct chimney_flow_record);
 	BTF_TYPE_EMIT(struct chimney_verdict);
+	BTF_TYPE_EMIT(struct chimney_rule_change);
 	BTF_TYPE_EMIT(enum chimney_state);
 	BTF_TYPE_EMIT(enum chimney_reason);
 	BTF_TYPE_EMIT(enum chimney_dir);

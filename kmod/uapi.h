@@ -310,6 +310,24 @@ struct chimney_verdict {
 };
 
 /**
+ * struct chimney_rule_change - the last change of a network namespace's rules
+ * @ns: when, as CLOCK_MONOTONIC tells it, in nanoseconds
+ * @pid: process that has changed them, in the first pid namespace
+ * @pad: zero
+ * @comm: its name
+ * @table: first table of nftables that was changed, "" if it was none of these
+ *
+ * Value of the map "rule_changes", whose key is the namespace's cookie.
+ */
+struct chimney_rule_change {
+	__u64 ns;
+	__u32 pid;
+	__u32 pad;
+	char comm[16];
+	char table[64];
+};
+
+/**
  * struct chimney_flow_record - one TCP connection, as bpf/flows.bpf.c tells it
  * @info: what the module knows; its counters already include @verdict's
  * @verdict: what the gate knows; all zero if it has not judged the flow

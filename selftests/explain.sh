@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# chimneyctl explain says which object is at fault: the capture with its process, the IPsec policy, and no others that are
-# there beside them. Topology veth of lib.sh.
+# chimneyctl explain says which object is at fault: the capture with its process, the IPsec policy, who changed the rules,
+# and no others that are there beside them. Topology veth of lib.sh.
 
 source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
@@ -64,6 +64,25 @@ by_policy_text() {
 	policy flush && until_true both_offloaded "$v4"
 }
 
+# A rule that stops what the flow sends: it is never judged again, and somebody asks why.
+changed_by() { # LPORT COMMAND TABLE
+	names "$1" rules "length == 1 and (.[0] | .process == \"$2\" and .table == $3 and .pid > 0 and .seconds < 60)"
+}
+by_rules() {
+	a nft 'table ip fw { chain c { type filter hook output priority 0; }; }; add rule ip fw c tcp sport '"$v4"' drop' &&
+		until_true in_host_for "$v4" rules && changed_by "$v4" nft '"fw"' &&
+		text "$v4" "^    process nft pid [0-9]+ table fw seconds [0-9]+$" || return
+	a nft delete table ip fw && until_true both_offloaded "$v4" && until_true both_offloaded "$v6" || return
+	a iptables-legacy -A OUTPUT -p tcp --sport "$v4" -j DROP && until_true in_host_for "$v4" rules &&
+		changed_by "$v4" iptables-legacy null && a iptables-legacy -F && until_true all both_offloaded
+}
+# Of a rule that looks at each packet the flow is not rid by being judged.
+by_packet_rules() {
+	a nft 'table ip6 each { chain c { type filter hook output priority 0; meta length > 60000 drop; }; }' &&
+		until_true in_host_for "$v6" packet-rules && names "$v6" packet-rules 'map(.process + " " + .table) == ["nft each"]' &&
+		a nft delete table ip6 each && until_true all both_offloaded
+}
+
 by_nobody() {
 	mode disabled && all in_host_for_mode && text "$v4" '^  mode: ' && mode enabled && until_true all both_offloaded
 }
@@ -73,7 +92,7 @@ said=$(mktemp)
 trap 'lib_cleanup; rm -f "$said"*' EXIT
 v4=38100
 ktap_print_header
-ktap_set_plan 6
+ktap_set_plan 8
 topology veth && gate_load && listener && ip -n host-a link add dummy0 type dummy && ip -n host-a link set dummy0 up ||
 	ktap_exit_fail_msg "topology"
 talk_both -s 3000 -i 10 && until_true all both_offloaded || ktap_exit_fail_msg "conversations"
@@ -81,6 +100,8 @@ ktap_test_result "a capture, its process and device" by_capture
 ktap_test_result "an IPsec policy" by_policy "$v4" $A4/32 192.0.2.0/24 192.0.2.128/25
 ktap_test_result "an IPsec policy, IPv6" by_policy "$v6" 2001:db8::/65 $B6/128 2001:db8:1::/48
 ktap_test_result "an IPsec policy, in words" by_policy_text
+ktap_test_result "who changed the rules" by_rules
+ktap_test_result "who made a rule that looks at each packet" by_packet_rules
 ktap_test_result "a switch is no object" by_nobody
 ktap_test_result "every byte is right" all talk_stop
 ktap_finished

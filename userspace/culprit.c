@@ -2,16 +2,19 @@
 /*
  * Which object stands behind a reason, where the kernel tells: the capture
  * socket that can see a connection's packets, and the process that has it; the
- * IPsec policy that covers it.  Asked for when somebody wants an explanation;
- * neither module nor gate has to remember.
+ * IPsec policy that covers it; who changed rules last.  Asked for when somebody
+ * wants an explanation; only of the rules has the gate had to remember it.
  *
  * JSON: array of objects:
  *	{ "process": NAME, "pid": N, "dev": NAME or "any" } for a capture (no
- *	process if it is of another pid namespace), and
+ *	process if it is of another pid namespace),
  *	{ "dir": "in" or "out", "src": PREFIX, "dst": PREFIX, "priority": N }
- *	for a policy.
+ *	for a policy, and
+ *	{ "process": NAME, "pid": N, "table": NAME, "seconds": N } for a change
+ *	of rules, that many seconds ago (no table if it was none of nftables).
  */
 #include <arpa/inet.h>
+#include <bpf/bpf.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <libmnl/libmnl.h>
@@ -23,11 +26,13 @@
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "chimneyctl.h"
 
 #define V4_MAPPED 12		/* bytes before an IPv4 address */
+#define NSEC_PER_SEC 1000000000ULL
 
 /* what the replies of a dump are compared with, and where they go */
 struct search {
@@ -245,6 +250,29 @@ static void policies(struct search *search)
 	dump(NETLINK_XFRM, nlh, policy_reply, search);
 }
 
+static void rule_change(struct search *search)
+{
+	int map = bpf_obj_get(CHIMNEY_PINS "/rule_changes");
+	__u64 netns = search->rec->info.flow.netns;
+	struct chimney_rule_change change;
+	struct json_object *obj;
+	struct timespec now;
+
+	if (map < 0)
+		return;
+	if (!bpf_map_lookup_elem(map, &netns, &change)) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		obj = json_object_new_object();
+		add_text(obj, "process", change.comm);
+		add_number(obj, "pid", change.pid);
+		if (change.table[0])
+			add_text(obj, "table", change.table);
+		add_number(obj, "seconds", now.tv_sec - change.ns / NSEC_PER_SEC);
+		json_object_array_add(search->found, obj);
+	}
+	close(map);
+}
+
 /**
  * culprits() - find the objects behind a reason, as they are now
  * @rec: the connection, of the network namespace that chimneyctl is in
@@ -262,5 +290,7 @@ struct json_object *culprits(const struct chimney_flow_record *rec,
 	else if (reason == CHIMNEY_IPSEC || reason == CHIMNEY_ROUTE)
 		/* a policy that blocks what is sent leaves it no route */
 		policies(&search);
+	else if (reason == CHIMNEY_RULES || reason == CHIMNEY_PACKET_RULES)
+		rule_change(&search);
 	return search.found;
 }

@@ -65,6 +65,7 @@ static const struct {
 	const char *feature;
 } optional[] = {
 	{ "rules_nft", "nf_tables", "nftables" },
+	{ "rules_nft_table", "nf_tables", "nftables" },
 	{ "packet_rules_owner", "nf_tables", "nftables" },
 	{ "rules_nfnetlink", "nfnetlink", "ipset and conntrack" },
 	{ "rules_iptables", "ip_tables", "iptables-legacy" },
@@ -281,6 +282,7 @@ static int pin_maps(struct gate_bpf *skel, const char *pins)
 	struct bpf_map * const maps[] = {
 		skel->maps.flows, skel->maps.captures, skel->maps.watched,
 		skel->maps.rule_modules, skel->maps.rule_walks,
+		skel->maps.rule_changes,
 	};
 	char path[PATH_LEN];
 	size_t i;
