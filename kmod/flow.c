@@ -554,6 +554,65 @@ static enum chimney_reason flow_outdated_for(const struct chimney_flow *flow)
 	return reason;
 }
 
+/*
+ * Takes a flow off the path that is in state @from: offloaded, or just about to
+ * be.  Context: as of chimney_flow_upload().
+ */
+static bool flow_leave(struct chimney_flow *flow, struct sock *sk, u32 from,
+		       enum chimney_reason reason)
+{
+	struct chimney_net *cnet = flow->cnet;
+	bool held = false;
+
+	/* for the work: as soon as the state changes, anyone may finish it */
+	if (!refcount_inc_not_zero(&flow->ref))
+		return false;
+	if (cmpxchg(&flow->state, from, CHIMNEY_UPLOADING) != from) {
+		flow_put(flow);
+		return false;
+	}
+
+	rhashtable_remove_fast(&cnet->table, &flow->node, chimney_flow_params);
+	chimney_flow_set_neigh(flow, NULL);
+	atomic_dec(&cnet->nr_offloaded);
+
+	if (!sk) {
+		held = chimney_flow_get_sk(flow);
+		if (held)
+			sk = flow->sk;
+	}
+	chimney_ct_upload(&flow->ct, sk);
+	if (held)
+		sock_gen_put(sk);
+
+	chimney_count(reason);
+	this_cpu_inc(flow->cdev->stats->uploads);
+	trace_chimney_upload(flow, reason);
+	flow_event(flow, CHIMNEY_OFFLOADED, CHIMNEY_UPLOADING, reason);
+
+	queue_work(chimney_wq, &flow->upload_work);
+	return true;
+}
+
+/*
+ * Whoever changes the policy starts an epoch with the lock, and walks the list
+ * then: either he finds this flow there, offloaded, or it finds his epoch, and
+ * no packet takes the path.
+ */
+static bool flow_publish(struct chimney_flow *flow)
+{
+	struct chimney_net *cnet = flow->cnet;
+	bool judged;
+
+	spin_lock_bh(&cnet->lock);
+	list_add_tail_rcu(&flow->list, &cnet->flows);
+	judged = atomic64_read(&cnet->epoch) == flow->epoch;
+	if (judged)
+		smp_store_release(&flow->state, CHIMNEY_OFFLOADED);
+	spin_unlock_bh(&cnet->lock);
+	return judged;
+}
+
 /* Context: process, socket locked. */
 static enum chimney_reason flow_install(struct chimney_flow *flow)
 {
@@ -619,22 +678,13 @@ static enum chimney_reason flow_install(struct chimney_flow *flow)
 	/* pairs with the reads of whoever calls through the operations */
 	smp_store_release(&icsk->icsk_af_ops, &flow->ops);
 
-	spin_lock_bh(&cnet->lock);
-	list_add_tail_rcu(&flow->list, &cnet->flows);
-	spin_unlock_bh(&cnet->lock);
 	atomic_inc(&cnet->nr_offloaded);
 	this_cpu_inc(flow->cdev->stats->offloads);
 	trace_chimney_offload(flow, CHIMNEY_NONE);
+	/* before anyone can tell of its upload */
 	flow_event(flow, CHIMNEY_OFFLOADING, CHIMNEY_OFFLOADED, CHIMNEY_NONE);
-	WRITE_ONCE(flow->state, CHIMNEY_OFFLOADED);
-
-	/*
-	 * Whoever changes the policy starts an epoch first and walks the list
-	 * then: either he finds this flow offloaded, or it finds his epoch.
-	 */
-	smp_mb();
-	if (atomic64_read(&cnet->epoch) != flow->epoch) {
-		chimney_flow_upload(flow, sk, flow_outdated_for(flow));
+	if (!flow_publish(flow)) {
+		flow_leave(flow, sk, CHIMNEY_OFFLOADING, flow_outdated_for(flow));
 		chimney_flow_finish(flow, sk);
 	}
 	return CHIMNEY_NONE;
@@ -777,38 +827,7 @@ refused:
 bool chimney_flow_upload(struct chimney_flow *flow, struct sock *sk,
 			 enum chimney_reason reason)
 {
-	struct chimney_net *cnet = flow->cnet;
-	bool held = false;
-
-	/* for the work: as soon as the state changes, anyone may finish it */
-	if (!refcount_inc_not_zero(&flow->ref))
-		return false;
-	if (cmpxchg(&flow->state, CHIMNEY_OFFLOADED, CHIMNEY_UPLOADING) !=
-	    CHIMNEY_OFFLOADED) {
-		flow_put(flow);
-		return false;
-	}
-
-	rhashtable_remove_fast(&cnet->table, &flow->node, chimney_flow_params);
-	chimney_flow_set_neigh(flow, NULL);
-	atomic_dec(&cnet->nr_offloaded);
-
-	if (!sk) {
-		held = chimney_flow_get_sk(flow);
-		if (held)
-			sk = flow->sk;
-	}
-	chimney_ct_upload(&flow->ct, sk);
-	if (held)
-		sock_gen_put(sk);
-
-	chimney_count(reason);
-	this_cpu_inc(flow->cdev->stats->uploads);
-	trace_chimney_upload(flow, reason);
-	flow_event(flow, CHIMNEY_OFFLOADED, CHIMNEY_UPLOADING, reason);
-
-	queue_work(chimney_wq, &flow->upload_work);
-	return true;
+	return flow_leave(flow, sk, CHIMNEY_OFFLOADED, reason);
 }
 
 /**
@@ -870,7 +889,7 @@ static u32 flows_revoke_net(struct chimney_net *cnet,
 	spin_lock_bh(&cnet->lock);
 	WRITE_ONCE(cnet->epoch_gp, start_poll_synchronize_rcu());
 	WRITE_ONCE(cnet->epoch_start, jiffies);
-	/* a full barrier: see flow_install() */
+	/* see flow_publish() */
 	atomic64_inc_return(&cnet->epoch);
 	cnet->revoked = *selector;
 	cnet->revoked_for = reason;
