@@ -102,6 +102,8 @@ busy() {
 
 hosts() {
 	topology hub && gate_load || return
+	# curl and netperf are not to be given a port, by chance, that a conversation is to have
+	a sh -c 'echo 50000 60999 >/proc/sys/net/ipv4/ip_local_port_range' || return
 	a nft -f "$DIR"/demo/ledger.nft && b nft -f "$DIR"/demo/ledger.nft || return
 	dd if=/dev/urandom of="$tmp/file" bs=1M count=$FILE_MB status=none
 	file_sum=$(sha256sum <"$tmp/file")
