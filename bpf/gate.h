@@ -17,6 +17,7 @@
 
 /* macros are not in BTF */
 #define CHIMNEY_NAMED		4
+#define CHIMNEY_HOOK_NAME_LEN	64
 #define CHIMNEY_GATE_VERSION	1
 #define AF_INET			2
 #define AF_INET6		10

@@ -86,6 +86,7 @@ enum nft_ct_key {
 #define TCP_FLAGS_KNOWN	0x17
 #define TCP_FLAGS_VALUE	0x10
 
+#include "hooks.h"
 #include "xt_rules.h"
 
 /* of nf_tables, which may be a module or built in; what is used of it */
@@ -198,24 +199,19 @@ struct nft_lookup___some {
 	struct nft_set___some *set;
 } __attribute__((preserve_access_index));
 
-/* what walks have found in a namespace: clean if the last one to begin was */
-struct rule_walks {
-	u64 begun;
-	u64 clean;
-};
-
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, u64);
-	__type(value, struct rule_walks);
+	__type(value, struct chimney_rule_walks);
 } rule_walks SEC(".maps");
 
 /* There was no room for a namespace: from then on, all flows stay in the host. */
 bool rule_walks_lost;
 /* Some walk has found something.  Before that, no map is looked into. */
 bool packet_rules_found;
+bool unknown_hook_found;
 
 /* Where nf_tables keeps what it has of a namespace; 0: not known (yet). */
 __u32 nft_net_id;
@@ -752,8 +748,9 @@ static __noinline bool walk_nft(struct walk *walk, const struct net *net)
 	u64 pernet = net_generic(net, nft_net_id);
 	int i;
 
+	/* a namespace that is just being made */
 	if (!pernet)
-		return false;
+		return true;
 	walk->gen_1 = BPF_CORE_READ(net, nft.gencursor);
 	walk->tables = pernet +
 		       bpf_core_field_offset(struct nftables_pernet___some, tables);
@@ -773,7 +770,7 @@ static __noinline bool walk_xt(struct walk *walk, const struct net *net)
 
 	walk->xt.pernet = net_generic(net, xt_net_id);
 	if (!walk->xt.pernet)
-		return false;
+		return true;
 	xt_walk_family(&walk->xt, false);
 	bpf_for(i, 0, WALK_MAX) {
 		NOW(walk->xt.step) = xt_walk_on(&walk->xt, &walk->sets);
@@ -805,16 +802,31 @@ static __noinline bool walk_finds_none(const struct net *net)
 	       !(walk->sets.nft_used && walk->sets.nft_changed);
 }
 
+/* It fails when another walk has ended at this moment. */
+static __noinline int walk_note(u64 *last, u64 number)
+{
+	u64 was;
+	int i;
+
+	if (!last)
+		return 0;
+	bpf_for(i, 0, 100) {
+		was = NOW(*last);
+		if (was >= number ||
+		    __sync_val_compare_and_swap(last, was, number) == was)
+			break;
+	}
+	return 0;
+}
+
 /* Reads the rule set of a namespace when another program asks for that. */
 SEC("fentry/chimney:chimney_rules_changed")
 int BPF_PROG(packet_rules_walk, u64 address)
 {
 	const struct net *net = (void *)address;
-	const struct rule_walks none = {};
-	struct rule_walks *walks;
-	u64 key;
-	u64 number, last;
-	int i;
+	const struct chimney_rule_walks none = {};
+	struct chimney_rule_walks *walks;
+	u64 key, number;
 
 	/* so that the verifier need not look at all of it with and without */
 	if (!net)
@@ -830,18 +842,14 @@ int BPF_PROG(packet_rules_walk, u64 address)
 		return 0;
 	}
 	number = __sync_fetch_and_add(&walks->begun, 1) + 1;
-	if (!walk_finds_none(net)) {
+	if (hooks_known(net, walks->hook))
+		walk_note(&walks->known, number);
+	else
+		unknown_hook_found = true;
+	if (walk_finds_none(net))
+		walk_note(&walks->clean, number);
+	else
 		packet_rules_found = true;
-		return 0;
-	}
-	/* it fails when another one has ended at this moment */
-	bpf_for(i, 0, 100) {
-		last = NOW(walks->clean);
-		if (last >= number ||
-		    __sync_val_compare_and_swap(&walks->clean, last,
-						number) == last)
-			break;
-	}
 	return 0;
 }
 
@@ -858,7 +866,7 @@ static __always_inline void packet_rules_read(const struct net *net)
 
 static __always_inline bool packet_rules_in(u64 netns)
 {
-	struct rule_walks *walks;
+	struct chimney_rule_walks *walks;
 
 	if (rule_walks_lost)
 		return true;
@@ -868,10 +876,22 @@ static __always_inline bool packet_rules_in(u64 netns)
 	return walks && NOW(walks->clean) != NOW(walks->begun);
 }
 
+static __always_inline bool unknown_hook_in(u64 netns)
+{
+	struct chimney_rule_walks *walks;
+
+	if (!unknown_hook_found)
+		return false;
+	walks = bpf_map_lookup_elem(&rule_walks, &netns);
+	return walks && NOW(walks->known) != NOW(walks->begun);
+}
+
 static __always_inline u64 packet_rules_judge(const struct chimney_packet *packet)
 {
-	return packet_rules_in(packet->flow.netns) ?
-		CHIMNEY_MASK(PACKET_RULES) : 0;
+	u64 netns = packet->flow.netns;
+
+	return (packet_rules_in(netns) ? CHIMNEY_MASK(PACKET_RULES) : 0) |
+	       (unknown_hook_in(netns) ? CHIMNEY_MASK(UNKNOWN_HOOK) : 0);
 }
 
 /* A table that belongs to a process goes with it, without a transaction. */

@@ -136,13 +136,15 @@ int BPF_PROG(rules_nfnetlink, struct sk_buff *skb, struct nlmsghdr *nlh)
  * Anyone else who starts or ceases to see packets: IPVS, conntrack, bridges.  A
  * transaction of nftables may do so on its way; its table is not forgotten.
  */
-static __always_inline void rules_hooked(u64 netns)
+static __always_inline void rules_hooked(const struct net *net)
 {
+	u64 netns = netns_cookie(net);
 	const struct chimney_rule_change *last =
 		bpf_map_lookup_elem(&rule_changes, &netns);
 
 	if (!last || last->pid != bpf_get_current_pid_tgid() >> 32)
 		rules_note(netns, NULL);
+	packet_rules_read(net);
 	revoke_netns(netns, CHIMNEY_RULES);
 }
 
@@ -152,7 +154,7 @@ int BPF_PROG(rules_hook, struct net *net, int pf, const struct nf_hook_ops *reg,
 {
 	/* a device's ingress and egress hooks see the path's packets, too */
 	if (pf != NFPROTO_NETDEV)
-		rules_hooked(netns_cookie(net));
+		rules_hooked(net);
 	return 0;
 }
 
@@ -161,6 +163,6 @@ int BPF_PROG(rules_unhook, struct net *net, int pf,
 	     const struct nf_hook_ops *reg)
 {
 	if (pf != NFPROTO_NETDEV)
-		rules_hooked(netns_cookie(net));
+		rules_hooked(net);
 	return 0;
 }

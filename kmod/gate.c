@@ -250,6 +250,7 @@ static int gate_init(struct btf *btf)
 	BTF_TYPE_EMIT(struct chimney_flow_record);
 	BTF_TYPE_EMIT(struct chimney_verdict);
 	BTF_TYPE_EMIT(struct chimney_rule_change);
+	BTF_TYPE_EMIT(struct chimney_rule_walks);
 	BTF_TYPE_EMIT(enum chimney_state);
 	BTF_TYPE_EMIT(enum chimney_reason);
 	BTF_TYPE_EMIT(enum chimney_dir);

@@ -88,6 +88,8 @@ enum chimney_state {
 	  "a rule tells its packets apart (length, TCP flags ...), or a set times out") \
 	X(UNKNOWN_RULES, "unknown-rules",				       \
 	  "a kind of rule that the gate cannot watch was loaded (see gate status)") \
+	X(UNKNOWN_HOOK, "unknown-hook",					       \
+	  "a netfilter hook that is not known sees its packets (a BPF program's ...)") \
 	X(LATE_RULES, "late-rules",					       \
 	  "rules at the last priority are older than chimney's hooks: load them anew") \
 	X(CGROUP_BPF, "cgroup-bpf", "a BPF program on its cgroup sees egress") \
@@ -325,6 +327,27 @@ struct chimney_rule_change {
 	__u32 pad;
 	char comm[16];
 	char table[64];
+};
+
+/* room for the name of a netfilter hook's function, as a text */
+#define CHIMNEY_HOOK_NAME_LEN	64
+
+/**
+ * struct chimney_rule_walks - what reading a namespace's rules has found
+ * @begun: how often that has begun
+ * @clean: number of the last time that no rule was found for which all flows
+ *	have to stay in the host
+ * @known: number of the last time that every netfilter hook was known
+ * @hook: function of one that was not; it may be gone
+ *
+ * Only what was found the last time counts.  Value of the map "rule_walks",
+ * whose key is the namespace's cookie.
+ */
+struct chimney_rule_walks {
+	__u64 begun;
+	__u64 clean;
+	__u64 known;
+	char hook[CHIMNEY_HOOK_NAME_LEN];
 };
 
 /**

@@ -11,7 +11,8 @@
  *	{ "dir": "in" or "out", "src": PREFIX, "dst": PREFIX, "priority": N }
  *	for a policy, and
  *	{ "process": NAME, "pid": N, "table": NAME, "seconds": N } for a change
- *	of rules, that many seconds ago (no table if it was none of nftables).
+ *	of rules, that many seconds ago (no table if it was none of nftables), and
+ *	{ "hook": FUNCTION } for a netfilter hook.
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -273,6 +274,24 @@ static void rule_change(struct search *search)
 	close(map);
 }
 
+static void unknown_hook(struct search *search)
+{
+	int map = bpf_obj_get(CHIMNEY_PINS "/rule_walks");
+	__u64 netns = search->rec->info.flow.netns;
+	struct chimney_rule_walks walks;
+	struct json_object *obj;
+
+	if (map < 0)
+		return;
+	if (!bpf_map_lookup_elem(map, &netns, &walks) &&
+	    walks.known != walks.begun) {
+		obj = json_object_new_object();
+		add_text(obj, "hook", walks.hook);
+		json_object_array_add(search->found, obj);
+	}
+	close(map);
+}
+
 /**
  * culprits() - find the objects behind a reason, as they are now
  * @rec: the connection, of the network namespace that chimneyctl is in
@@ -292,5 +311,7 @@ struct json_object *culprits(const struct chimney_flow_record *rec,
 		policies(&search);
 	else if (reason == CHIMNEY_RULES || reason == CHIMNEY_PACKET_RULES)
 		rule_change(&search);
+	else if (reason == CHIMNEY_UNKNOWN_HOOK)
+		unknown_hook(&search);
 	return search.found;
 }
