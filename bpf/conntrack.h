@@ -30,7 +30,7 @@ static __always_inline u64 conntrack_judge(const struct sk_buff *skb)
 	status = BPF_CORE_READ(ct, status);
 	if (status & NAT_MASK)
 		reasons |= CHIMNEY_MASK(NAT);
-	/* an expectation's child, a helper or sequence adjustment: not plain */
+	/* a helper or sequence adjustment: not plain */
 	if ((status & (IPS_CONFIRMED | IPS_SEEN_REPLY)) !=
 	    (IPS_CONFIRMED | IPS_SEEN_REPLY) ||
 	    status & (IPS_DYING | IPS_SEQ_ADJUST | IPS_HELPER) ||

@@ -173,7 +173,7 @@ void BPF_PROG(changed, const struct chimney_event *event)
 
 /*
  * A verdict that was evicted does not stand any more.  Being asked after keeps
- * those of offloaded flows from being the first to go.
+ * those of offloaded flows that are busy from being the first to go.
  */
 SEC("struct_ops/stands")
 bool BPF_PROG(stands, const struct chimney_tuple *flow)

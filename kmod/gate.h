@@ -14,16 +14,17 @@ struct sock_common;
 
 /**
  * struct chimney_gate - the contract: what a gate's BPF programs implement
- * @judge: shown a packet of an established flow that is in the host, late in
- *	POST_ROUTING (sent) or LOCAL_IN (received); returns a mask of the
+ * @judge: shown a packet of an established flow that takes the host path, late
+ *	in POST_ROUTING (sent) or LOCAL_IN (received); returns a mask of the
  *	reasons that it found against the flow, 0 for none.  A gate that finds
  *	both directions clean in one epoch calls the kfunc chimney_offer() from
  *	here.  @sk is the flow's socket, not locked.
  *	Not every packet is shown: every 8th of a direction while the flow is
  *	young or the epoch is, every 256th later.
  * @changed: told that a flow has changed its state; may be NULL
- * @stands: asked about every offloaded flow once a second: does the verdict
- *	still stand?  If not, the flow is uploaded.  May be NULL: yes
+ * @stands: asked once a second about every offloaded flow that has had packets
+ *	since: does the verdict still stand?  If not, the flow is uploaded.  May
+ *	be NULL: yes
  * @name: what the gate calls itself, for people
  * @version: CHIMNEY_GATE_VERSION, or attaching fails with -EINVAL
  *
@@ -54,6 +55,7 @@ int chimney_offer(struct sk_buff *skb, struct sock *sk,
 		  const struct chimney_packet *packet);
 u64 chimney_hold_down(u64 flaps);
 int chimney_revoke(const struct chimney_selector *selector, u32 reason);
+void chimney_rules_changed(u64 net__ign);
 int chimney_sock_info(struct sock_common *skc, struct chimney_sock_info *info);
 
 #endif /* CHIMNEY_GATE_H */
