@@ -24,7 +24,7 @@ prints() { # TEXT WORD...: exactly this
 	return 1
 }
 
-objects="one of status, gate, flows, explain, stats, monitor, set, port, cgroup, top"
+objects="one of status, gate, flows, explain, stats, monitor, set, port, cgroup, top, check"
 words() {
 	refuses 2 "unknown object \"flow_\": $objects" flow_ &&
 		refuses 2 'unknown object "": ' "" &&
@@ -96,7 +96,7 @@ views() {
 other_version() {
 	local version words
 	version=$(mktemp) && echo 0.0 >"$version" && mount --bind "$version" /sys/module/chimney/version || return
-	for words in flows "flows state in-host" "explain 192.0.2.1:1 192.0.2.2:2" "gate load" "gate status" monitor "top -b" \
+	for words in flows "flows state in-host" "explain 192.0.2.1:1 192.0.2.2:2" "gate load" "gate status" monitor check "top -b" \
 		"stats -f openmetrics"; do
 		# shellcheck disable=SC2086 # several words
 		refuses 1 'the module that is loaded is version 0.0, this is chimneyctl ' $words || break
@@ -106,7 +106,7 @@ other_version() {
 }
 no_module() {
 	local object
-	for object in "gate load" "gate status" status flows stats "stats -f prometheus" "top -b" monitor set \
+	for object in "gate load" "gate status" status flows check stats "stats -f prometheus" "top -b" monitor set \
 		"set mode enabled" "port list" "port add local 1" "cgroup add /a"; do
 		# shellcheck disable=SC2086 # several words
 		refuses 3 'the module is not loaded: modprobe chimney' $object || return
@@ -163,7 +163,7 @@ device() {
 nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups chimneyctl "$@"; }
 not_root() {
 	local words said
-	for words in "gate load" "gate unload" flows "top -b" "stats -f openmetrics" \
+	for words in "gate load" "gate unload" flows check "top -b" "stats -f openmetrics" \
 		"set mode disabled" "port add local 80" "cgroup add /a"; do
 		# shellcheck disable=SC2086 # several words
 		! said=$(nobody $words 2>&1) && [[ $said = "chimneyctl: "*"only root may do this" ]] ||

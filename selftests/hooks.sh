@@ -38,9 +38,12 @@ counts_all() { # LPORT
 }
 sent_by() { a ss -Htni "sport = :$1" | grep -o 'data_segs_out:[0-9]*' | cut -d: -f2; }
 
+# Told beforehand, too, in so far as it is there.
+foretold() { chimneyctl -j -n host-a check | jq -e 'map(.reason + " " + .object) == ["unknown-hook netfilter hook nf_hook_run_bpf"]' >/dev/null; }
+
 during() { # FAMILY HOOK LPORT
 	hook host-a "$1" "$2" && all off_path && all uploaded_for_rules && until_true all kept || return
-	counts_all "$3" && explain_all && unhook && until_true all both_offloaded
+	counts_all "$3" && explain_all && foretold && unhook && ! foretold && until_true all both_offloaded
 }
 uploaded_for_rules() { uploaded_for "$1" rules; }
 kept() { in_host_for "$1" unknown-hook; }

@@ -171,7 +171,8 @@ loaded() { # as a shell that has bash-completion finds it
 completion() {
 	loaded && source "$(dirname "$(command -v chimneyctl)")"/../share/bash-completion/completions/chimneyctl &&
 		completes "chimneyctl st" status stats && completes "chimneyctl " status gate flows explain stats monitor set \
-		port cgroup top && completes "chimneyctl --c" --color && completes "chimneyctl -n host-" host-a host-b &&
+		port cgroup top check && completes "chimneyctl --c" --color && completes "chimneyctl -n host-" host-a host-b &&
+		completes "chimneyctl ch" check && completes "chimneyctl check " &&
 		completes "chimneyctl -j gate " load replace unload status && completes "chimneyctl gate l" load &&
 		completes "chimneyctl flows s" state sort && completes "chimneyctl fl st i" in-host &&
 		completes "chimneyctl flows lport 1 reason cap" capture && completes "chimneyctl flows sort pa" packets payload &&

@@ -29,6 +29,7 @@ static const struct command objects[] = {
 	{ "port", cmd_port },
 	{ "cgroup", cmd_cgroup },
 	{ "top", cmd_top },
+	{ "check", cmd_check },
 	{ }
 };
 
@@ -56,6 +57,7 @@ static void print_usage(FILE *to)
 	      "                           whose connections may be offloaded\n"
 	      "  top [-b] [-d SECONDS] [-n TIMES]\n"
 	      "                           what goes on now, anew each second; q quits\n"
+	      "  check                    which connections will stay in the host, and why\n"
 	      "Options, before the object:\n"
 	      "  -c, --color[=WHEN]       colours: always, never, auto (the default)\n"
 	      "  -j, --json               print JSON\n"
@@ -66,7 +68,8 @@ static void print_usage(FILE *to)
 	      "  -h, --help               print this\n"
 	      "Objects and commands may be abbreviated, as in ip(8).\n"
 	      "Exit status: 0 done, 1 failed, 2 wrong usage, 3 not there (no such\n"
-	      "connection, device or namespace; module or gate not loaded).\n", to);
+	      "connection, device or namespace; module or gate not loaded), 4 check has\n"
+	      "found something.\n", to);
 }
 
 /**

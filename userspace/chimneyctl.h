@@ -31,6 +31,7 @@ enum {
 	FAILED = 1,
 	MISUSED = 2,
 	ABSENT = 3,
+	FOUND = 4,
 };
 
 /**
@@ -169,6 +170,9 @@ struct json_object *flow_json(const struct chimney_flow_record *rec);
 struct json_object *culprits(const struct chimney_flow_record *rec,
 			     unsigned int reason);
 
+/* monitor.c */
+int own_netns(__u64 *cookie);
+
 /* stats.c */
 struct json_object *devices_read(const char *only);
 
@@ -193,5 +197,6 @@ int cmd_top(int argc, char **argv);
 int cmd_set(int argc, char **argv);
 int cmd_port(int argc, char **argv);
 int cmd_cgroup(int argc, char **argv);
+int cmd_check(int argc, char **argv);
 
 #endif /* CHIMNEYCTL_H */

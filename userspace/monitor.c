@@ -123,7 +123,13 @@ static int print_record(void *ctx, void *data, size_t size)
 	return ferror(stdout) ? -EPIPE : 0;
 }
 
-static int own_netns(__u64 *cookie)
+/**
+ * own_netns() - the network namespace that chimneyctl is in
+ * @cookie: gets what the gate knows it by
+ *
+ * Return: exit code, after a complaint.
+ */
+int own_netns(__u64 *cookie)
 {
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	socklen_t len = sizeof(*cookie);
