@@ -145,16 +145,18 @@ no_old_spis() {
 
 ends() { down && until_true both_offloaded $port && talk_stop $port; }
 
-# A policy without keys: the flow's next packet asks for these, and nothing goes until they are there.
+# A policy without keys: the next packet asks for these, and nothing goes until they are there. That of the flow may never
+# come, if it waits for an answer in clear text, which is not let in; a new connection has one.
 trapped() {
-	local late came
+	local late came asks=$((port_next++))
 	port=$((port_next++))
 	talk $port "${BUSY[@]}" -- $local_b && until_true both_offloaded $port && unmarked || return
 	late=$(counters late)
-	marked --install --child $child && off_path $port && until_true has_keys || return
+	marked --install --child $child && off_path $port && talk_start $asks "${BUSY[@]}" -- $local_b &&
+		until_true has_keys && until_true connected $asks || return
 	group host-b 77 && settle
 	came=$(counters came)
-	protected "$late" "$came" && swan host-a --uninstall --child $child && ends
+	protected "$late" "$came" && talk_stop $asks && swan host-a --uninstall --child $child && ends
 }
 has_keys() { [ "$(spis | wc -l)" -ge 2 ] && swan host-a --list-sas && grep -q INSTALLED "$tmp/host-a/swanctl"; }
 
