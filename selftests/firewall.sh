@@ -13,7 +13,7 @@
 
 source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
-trap 'lib_cleanup; ip netns del twin-a 2>/dev/null; ip netns del twin-b 2>/dev/null' EXIT
+trap 'rm -rf $SLOW; lib_cleanup; ip netns del twin-a 2>/dev/null; ip netns del twin-b 2>/dev/null' EXIT
 
 host() { # NETNS NUMBER
 	ip -n "$1" link set lo up && ip -n "$1" link set eth0 up && ip -n "$1" addr add "192.0.2.$2/24" dev eth0 &&
@@ -51,12 +51,27 @@ late() { # PLACE...: table and hook
 		a nft "delete table $1 late" && talk_stop $port
 }
 
-port=31000
+# A rule that stops a flow comes while that is being installed: it does not take the path at all.
+while_installed() {
+	local by_path
+	port=$((port + 1))
+	bpftool prog loadall "$DIR"/slow_install.bpf.o $SLOW autoattach && talk $port -s 2000 -i 2 -- $B4 &&
+		until_true offered $port || return
+	a nft "table ip stop { chain c { type filter hook output priority 0; tcp sport $port drop; }; }" || return
+	by_path=$(dev_total tx_packets rx_packets)
+	rm -r $SLOW
+	until_true in_host_for $port rules && [ "$(dev_total tx_packets rx_packets)" = "$by_path" ] || return
+	a nft delete table ip stop && until_true offloaded $port && talk_stop $port
+}
+offered() { grep -q "chimney_offload: .*local=\[[^ ]*\]:$1 " $TRACE/trace; }
+
+SLOW=/sys/fs/bpf/firewall port=31000
 ktap_print_header
-ktap_set_plan 5
+ktap_set_plan 6
 pair host && pair twin && reachable && gate_load && without_chimney || ktap_exit_fail_msg "topology"
 ktap_test_result "$rounds rounds of random rules: the same with chimney and without" random_rules
 listener || ktap_exit_fail_msg "listener"
+ktap_test_result "a rule comes while a flow is being installed" while_installed
 ktap_test_result "older rules of the last priority: postrouting" late ip postrouting $B4
 ktap_test_result "older rules of the last priority: input" late inet input $B6
 ktap_test_result "older rules of the last priority: ingress, IPv4" late netdev "ingress device eth0" $B4
