@@ -7,7 +7,7 @@
 source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
 BPF=/sys/fs/bpf/hooks
-trap 'rm -rf $BPF "$said"; lib_cleanup' EXIT
+trap 'rm -rf $BPF "$said"; ip netns del host-c 2>/dev/null; lib_cleanup' EXIT
 said=$(mktemp)
 
 # hook NETNS FAMILY HOOK: the program is there, from now on until unhook.
