@@ -607,9 +607,10 @@ static bool flow_publish(struct chimney_flow *flow)
 	spin_lock_bh(&cnet->lock);
 	list_add_tail_rcu(&flow->list, &cnet->flows);
 	judged = atomic64_read(&cnet->epoch) == flow->epoch;
-	/* pairs with the reads of packets: all of the flow is there */
-	if (judged)
+	if (judged) {
+		/* pairs with the reads of packets: all of the flow is there */
 		smp_store_release(&flow->state, CHIMNEY_OFFLOADED);
+	}
 	spin_unlock_bh(&cnet->lock);
 	return judged;
 }

@@ -10,7 +10,7 @@
 
 #define PORT_FROM	30000
 #define LAST_NS		3000000000ULL
-#define MOST_TURNS	(1 << 23)
+#define MOST_TURNS	0x800000	/* of bpf_loop() */
 
 /* what is used of them */
 struct sock_common {
