@@ -86,6 +86,8 @@ reachable() { until_true a ping -q -c 1 -W 1 $B4 >/dev/null && until_true a ping
 
 # topology hub|e1000e|igb|vmxnet3|rtl8139|veth: makes the two hosts.
 topology() {
+	# no tunl0, gre0, ... in them, whatever tunnels somebody has used before
+	sysctl -qw net.core.fb_tunnels_only_for_init_net=2
 	ip netns add host-a && ip netns add host-b || return
 	case $1 in
 	veth) cable host-a eth0 host-b eth0 || return ;;
