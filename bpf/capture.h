@@ -254,14 +254,15 @@ int BPF_PROG(capture_stop, struct packet_type *pt)
 }
 
 /* The socket is locked: its filter does not change meanwhile. */
-static __always_inline void capture_filtered(const struct sock *sk)
+static __always_inline int capture_filtered(const struct sock *sk, int err)
 {
 	u64 pt = (u64)sk + bpf_core_field_offset(struct packet_sock, prot_hook);
 	struct capture *found;
 	bool deaf;
 
-	if (BPF_CORE_READ(sk, __sk_common.skc_family) != AF_PACKET)
-		return;
+	if (err || BPF_CORE_READ(sk, __sk_common.skc_family) != AF_PACKET)
+		return 0;
+	bpf_preempt_disable();
 	found = bpf_map_lookup_elem(&captures, &pt);
 	deaf = capture_deaf((void *)pt);
 	if (found && found->deaf != deaf) {
@@ -269,36 +270,26 @@ static __always_inline void capture_filtered(const struct sock *sk)
 		capture_count(found, deaf ? -1 : 1);
 		capture_began(found);
 	}
+	bpf_preempt_enable();
+	return 0;
 }
 
 SEC("fexit/sk_attach_filter")
 int BPF_PROG(capture_filter, struct sock_fprog *filter, struct sock *sk, int ret)
 {
-	bpf_preempt_disable();
-	if (!ret)
-		capture_filtered(sk);
-	bpf_preempt_enable();
-	return 0;
+	return capture_filtered(sk, ret);
 }
 
 SEC("fexit/sk_attach_bpf")
 int BPF_PROG(capture_filter_bpf, u32 ufd, struct sock *sk, int ret)
 {
-	bpf_preempt_disable();
-	if (!ret)
-		capture_filtered(sk);
-	bpf_preempt_enable();
-	return 0;
+	return capture_filtered(sk, ret);
 }
 
 SEC("fexit/sk_detach_filter")
 int BPF_PROG(capture_no_filter, struct sock *sk, int ret)
 {
-	bpf_preempt_disable();
-	if (!ret)
-		capture_filtered(sk);
-	bpf_preempt_enable();
-	return 0;
+	return capture_filtered(sk, ret);
 }
 
 /* How long a list may be; what does not fit must not go unnoticed. */

@@ -210,8 +210,7 @@ struct {
 /* There was no room for a namespace: from then on, all flows stay in the host. */
 bool rule_walks_lost;
 /* Some walk has found something.  Before that, no map is looked into. */
-bool packet_rules_found;
-bool unknown_hook_found;
+bool walk_found;
 
 /* Where nf_tables keeps what it has of a namespace; 0: not known (yet). */
 __u32 nft_net_id;
@@ -845,17 +844,16 @@ int BPF_PROG(packet_rules_walk, u64 address)
 	if (hooks_known(net, walks->hook))
 		walk_note(&walks->known, number);
 	else
-		unknown_hook_found = true;
+		walk_found = true;
 	if (walk_finds_none(net))
 		walk_note(&walks->clean, number);
 	else
-		packet_rules_found = true;
+		walk_found = true;
 	return 0;
 }
 
 /*
  * Has it read by the program above, whose runs must not be skipped (gate.h).
- * Before flows are revoked, so that verdicts given meanwhile go as well.
  */
 static __always_inline void packet_rules_read(const struct net *net)
 {
@@ -864,34 +862,36 @@ static __always_inline void packet_rules_read(const struct net *net)
 	bpf_preempt_enable();
 }
 
-static __always_inline bool packet_rules_in(u64 netns)
+/* Before flows are revoked, so that verdicts given meanwhile go as well. */
+static __always_inline void packet_rules_changed(const struct net *net)
 {
-	struct chimney_rule_walks *walks;
-
-	if (rule_walks_lost)
-		return true;
-	if (!packet_rules_found)
-		return false;
-	walks = bpf_map_lookup_elem(&rule_walks, &netns);
-	return walks && NOW(walks->clean) != NOW(walks->begun);
+	packet_rules_read(net);
+	revoke_netns(netns_cookie(net), CHIMNEY_RULES);
 }
 
-static __always_inline bool unknown_hook_in(u64 netns)
+static __always_inline u64 walk_reasons(u64 netns)
 {
 	struct chimney_rule_walks *walks;
+	u64 reasons = 0, begun;
 
-	if (!unknown_hook_found)
-		return false;
+	if (rule_walks_lost)
+		return CHIMNEY_MASK(PACKET_RULES);
+	if (!walk_found)
+		return 0;
 	walks = bpf_map_lookup_elem(&rule_walks, &netns);
-	return walks && NOW(walks->known) != NOW(walks->begun);
+	if (!walks)
+		return 0;
+	begun = NOW(walks->begun);
+	if (NOW(walks->clean) != begun)
+		reasons |= CHIMNEY_MASK(PACKET_RULES);
+	if (NOW(walks->known) != begun)
+		reasons |= CHIMNEY_MASK(UNKNOWN_HOOK);
+	return reasons;
 }
 
 static __always_inline u64 packet_rules_judge(const struct chimney_packet *packet)
 {
-	u64 netns = packet->flow.netns;
-
-	return (packet_rules_in(netns) ? CHIMNEY_MASK(PACKET_RULES) : 0) |
-	       (unknown_hook_in(netns) ? CHIMNEY_MASK(UNKNOWN_HOOK) : 0);
+	return walk_reasons(packet->flow.netns);
 }
 
 /* A table that belongs to a process goes with it, without a transaction. */
@@ -903,10 +903,9 @@ int BPF_PROG(packet_rules_owner, struct notifier_block *nb, unsigned long event,
 
 	if (event != NETLINK_URELEASE ||
 	    BPF_CORE_READ(notify, protocol) != NETLINK_NETFILTER ||
-	    !packet_rules_in(netns_cookie(net)))
+	    !(walk_reasons(netns_cookie(net)) & CHIMNEY_MASK(PACKET_RULES)))
 		return 0;
-	packet_rules_read(net);
-	revoke_netns(netns_cookie(net), CHIMNEY_RULES);
+	packet_rules_changed(net);
 	return 0;
 }
 

@@ -48,8 +48,8 @@ static __always_inline void rules_revoke(u64 netns)
 
 static __noinline int rules_changed(const struct net *net)
 {
-	packet_rules_read(net);
-	rules_revoke(netns_cookie(net));
+	rules_note(netns_cookie(net), NULL);
+	packet_rules_changed(net);
 	return 0;
 }
 
@@ -82,8 +82,7 @@ int BPF_PROG(rules_nft_table, struct net *net)
 SEC("fexit/nf_tables_commit")
 int BPF_PROG(rules_nft, struct net *net, struct sk_buff *skb, int ret)
 {
-	packet_rules_read(net);
-	revoke_netns(netns_cookie(net), CHIMNEY_RULES);
+	packet_rules_changed(net);
 	return 0;
 }
 
@@ -144,8 +143,7 @@ static __always_inline void rules_hooked(const struct net *net)
 
 	if (!last || last->pid != bpf_get_current_pid_tgid() >> 32)
 		rules_note(netns, NULL);
-	packet_rules_read(net);
-	revoke_netns(netns, CHIMNEY_RULES);
+	packet_rules_changed(net);
 }
 
 SEC("fexit/__nf_register_net_hook")

@@ -62,7 +62,7 @@ accounting() {
 	local segs_out segs_in sent packets bytes
 	talk 25002 -i 1 -- $B4 && until_true both_offloaded 25002 && until_true moved_on 25002 0 1000 || return
 	kill -STOP "${talk_pid[25002]}"
-	until_true at_rest 25002 || return
+	until_true at_rest told 25002 || return
 	read -r segs_out segs_in sent < <(a ss -Htni "sport = :25002" |
 		sed 's/.* bytes_sent:\([0-9]*\).* segs_out:\([0-9]*\) segs_in:\([0-9]*\).*/\2 \3 \1/;t;d')
 	mapfile -t packets < <(entry 25002 | grep -o 'packets=[0-9]*' | cut -d= -f2)
@@ -74,14 +74,7 @@ accounting() {
 	kill -CONT "${talk_pid[25002]}"
 	talk_stop 25002
 }
-# Nothing has changed since it was last asked.
-at_rest() {
-	local now
-	now=$(segments "$1"; entry "$1")
-	[ "$now" = "${last:-}" ] && return
-	last=$now
-	return 1
-}
+told() { segments "$1"; entry "$1"; }
 path_packets() { flow "$1" | jq '.tx_packets + .rx_packets'; }
 
 # Off the path and on it again under load: what comes back is inside conntrack's window.

@@ -57,21 +57,9 @@ start() { talk_both -s 2000 -i 10 && all until_true both_offloaded; }
 goes_on() { all progress && all until_true both_offloaded; }
 stop() { all talk_stop; }
 
-# All flows of the host are judged afresh when a command has returned; they may be back by then, but have left.
-changes() { # COMMAND...
-	local before=() port
-	for port in $ports; do before[port]=$(flow_b "$port" .offloads); done
-	"$@" || return
-	for port in $ports; do
-		until_true offloaded_again "$port" "${before[port]}" && [ "$(flow_b "$port" .uploaded)" = rules ] || return
-	done
-	goes_on
-}
-offloaded_again() { (($(flow_b "$1" .offloads) > $2)); }
-
-started() { start && changes firewalld; }
+started() { start && rules_change firewalld; }
 before() { stop && start && goes_on; }
-reloaded() { changes fw --reload; }
+reloaded() { rules_change fw --reload; }
 
 # forgotten: conntrack does not know the connections any more. At that moment nothing is on its way: what host-b sends
 # would make an entry of its own, to which all that follows belongs.
@@ -104,9 +92,9 @@ allowed() { "$@" && goes_on; }
 # Only a connection's first packet comes to it.
 logged() {
 	fw --zone=public --change-interface=eth0 &&
-		changes fw --add-rich-rule="rule port port=$PORT protocol=tcp log prefix=talk level=info accept" && before
+		rules_change fw --add-rich-rule="rule port port=$PORT protocol=tcp log prefix=talk level=info accept" && before
 }
-ended() { changes firewalld_ends && stop; }
+ended() { rules_change firewalld_ends && stop; }
 
 ktap_print_header
 ktap_set_plan 9

@@ -193,6 +193,29 @@ all() {
 	for port in $ports; do "$@" "$port" || return; done
 }
 
+# rules_change COMMAND...: changes rules of host-b. All flows of $ports are judged afresh when it has returned; they may be
+# back by then, but have left.
+rules_change() {
+	local before=() port
+	for port in $ports; do before[port]=$(flow_b "$port" .offloads); done
+	"$@" || return
+	for port in $ports; do
+		[ "$(flow_b "$port" .uploaded)" = rules ] || return
+		until_true offloaded_again "$port" "${before[port]}" || return
+	done
+	all progress && all until_true both_offloaded
+}
+offloaded_again() { (($(flow_b "$1" .offloads) > $2)); }
+
+# at_rest COMMAND...: whether it says what it said when it was last asked.
+at_rest() {
+	local now
+	now=$("$@")
+	[ "$now" = "${at_rest:-}" ] && return
+	at_rest=$now
+	return 1
+}
+
 # Questions about the flow of host-a with local port $1 (…_b: of host-b with remote port $1). What flow prints is all of
 # it, or what the path of jq in $2 leads to.
 flow() { chimneyctl -j -n host-a flows | jq -cr ".[] | select(.lport == $1)${2:-}"; }

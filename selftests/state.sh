@@ -23,14 +23,8 @@ of_map() { # LPORT: what it was before the last upload
 }
 
 # Nothing is on its way any more.
-rest() { kill -STOP "${talk_pid[$1]}" && until_true stopped "$1" && until_true at_rest "$1"; }
-at_rest() {
-	local now
-	now=$(of_sockets "$1"; of_flow "$1")
-	[ "$now" = "${last:-}" ] && return
-	last=$now
-	return 1
-}
+rest() { kill -STOP "${talk_pid[$1]}" && until_true stopped "$1" && until_true at_rest told "$1"; }
+told() { of_sockets "$1"; of_flow "$1"; }
 
 # minus "A..." "B...": A - B, number by number
 minus() {

@@ -17,22 +17,9 @@ start() { talk_both -s 2000 -i 10 && all until_true both_offloaded; }
 goes_on() { all progress && all until_true both_offloaded; }
 stop() { all talk_stop; }
 
-# All flows of the host are judged afresh when a command has returned; they may be back by then, but have left.
-changes() { # COMMAND...
-	local before=() port
-	for port in $ports; do before[port]=$(flow_b "$port" .offloads); done
-	"$@" || return
-	for port in $ports; do
-		[ "$(flow_b "$port" .uploaded)" = rules ] || return
-		until_true offloaded_again "$port" "${before[port]}" || return
-	done
-	goes_on
-}
-offloaded_again() { (($(flow_b "$1" .offloads) > $2)); }
-
-enabled() { ufw allow $PORT/tcp && start && changes ufw --force enable; }
+enabled() { ufw allow $PORT/tcp && start && rules_change ufw --force enable; }
 before() { stop && start && goes_on; }
-reloaded() { changes ufw reload; }
+reloaded() { rules_change ufw reload; }
 
 # Nothing of a connection arrives after that, whatever is sent again, until it is allowed.
 denied() {
@@ -57,7 +44,7 @@ logged() { ufw logging full && all until_true in_host_b_each && all progress && 
 in_host_b_each() { in_host_b_for "$1" each-packet; }
 not_logged() { ufw logging low && goes_on; }
 
-disabled() { changes ufw disable && stop; }
+disabled() { rules_change ufw disable && stop; }
 
 ktap_print_header
 ktap_set_plan 8

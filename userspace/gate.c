@@ -450,7 +450,7 @@ static int open_file(struct gate_bpf *skel, const char *file)
 	return DONE;
 }
 
-/* Its bytes; the caller unmaps them when the gate is loaded. */
+/* Its bytes; nobody unmaps them. */
 static int map_file(const char *file, const void **data, size_t *size)
 {
 	int fd = open(file, O_RDONLY | O_CLOEXEC);
