@@ -12,7 +12,7 @@
 
 source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
-BUSY=(-s 20000 -i 20)
+BUSY=(-s 20000 -i 50)
 tmp=$(mktemp -d)
 
 second_pair() {

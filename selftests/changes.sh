@@ -45,7 +45,7 @@ via() { # 0|1: host-a's route to host-b is by eth0 or eth1
 
 # Of two flows, one for each family: …
 v4=32000
-start() { talk_both -s 20000 -i 20 && all_offloaded; }
+start() { talk_both -s 20000 -i 50 && all_offloaded; }
 all_offloaded() { all until_true offloaded; }
 goes_on() { all progress && all_offloaded; }
 stop() { all talk_stop; }

@@ -12,7 +12,7 @@ source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
 K=/sys/kernel/chimney
 CG=/sys/fs/cgroup
-BUSY=(-s 1000 -i 5)
+BUSY=(-s 1000 -i 25)
 choose() { echo "$2" >$K/"$1"; } # KNOB VALUE
 is_set() { [ "$(cat $K/"$1")" = "$2" ]; }
 

@@ -11,7 +11,7 @@
 source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
 VIP4=192.0.2.100 VIP6=2001:db8::100
-BUSY=(-s 2000 -i 10)
+BUSY=(-s 2000 -i 25)
 tmp=$(mktemp -d)
 trap 'cluster_gone; lib_cleanup; rm -rf "$tmp"' EXIT
 

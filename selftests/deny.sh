@@ -44,7 +44,7 @@ gate_gone_while_busy() {
 gate_unload_and_back() {
 	local port=$((++port_next))
 	gate_reload
-	talk $port -s 20000 -i 10 -- $B4 && until_true both_offloaded $port || return
+	talk $port -s 20000 -i 50 -- $B4 && until_true both_offloaded $port || return
 	chimneyctl gate unload && progress $port && in_host $port || return
 	chimneyctl gate load && until_true both_offloaded $port && talk_stop $port
 }
@@ -74,7 +74,7 @@ unknown_rules() {
 	modprobe -r nft_quota && mkdir -p /run/modprobe.d && echo "install nft_quota /bin/false" >$conf || return
 	chimneyctl gate load
 	rm $conf
-	talk $port -s 20000 -i 20 -- $B4 && until_true both_offloaded $port && watching nft_quota_eval missing || return
+	talk $port -s 20000 -i 50 -- $B4 && until_true both_offloaded $port && watching nft_quota_eval missing || return
 	modprobe nft_quota && off_path $port && uploaded_for $port unknown-rules || return
 	progress $port && in_host $port && has_reason $port unknown-rules && watching nft_quota unknown || return
 	gate_reload

@@ -95,7 +95,7 @@ ktap_print_header
 ktap_set_plan 8
 topology veth && gate_load && listener && ip -n host-a link add dummy0 type dummy && ip -n host-a link set dummy0 up ||
 	ktap_exit_fail_msg "topology"
-talk_both -s 3000 -i 10 && until_true all both_offloaded || ktap_exit_fail_msg "conversations"
+talk_both -s 3000 -i 25 && until_true all both_offloaded || ktap_exit_fail_msg "conversations"
 ktap_test_result "a capture, its process and device" by_capture
 ktap_test_result "an IPsec policy" by_policy "$v4" $A4/32 192.0.2.0/24 192.0.2.128/25
 ktap_test_result "an IPsec policy, IPv6" by_policy "$v6" 2001:db8::/65 $B6/128 2001:db8:1::/48

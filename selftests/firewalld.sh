@@ -53,7 +53,7 @@ firewalld() {
 firewalld_ends() { kill "$firewalld" && { wait "$firewalld" || :; } && [ -z "$(b nft list ruleset)" ]; }
 
 v4=35000
-start() { talk_both -s 2000 -i 10 && all until_true both_offloaded; }
+start() { talk_both -s 2000 -i 25 && all until_true both_offloaded; }
 goes_on() { all progress && all until_true both_offloaded; }
 stop() { all talk_stop; }
 

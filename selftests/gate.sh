@@ -23,7 +23,7 @@ talk_in() { # CGROUP TALK...
 	local status=$?
 	echo $BASHPID >$CG/cgroup.procs && return $status
 }
-BUSY=(-s 1000 -i 5)
+BUSY=(-s 1000 -i 25)
 chosen=36001
 others="36002 36003"
 ports="$chosen $others"

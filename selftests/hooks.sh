@@ -65,7 +65,7 @@ found() {
 	hook host-a ipv6 input && chimneyctl gate replace && until_true all kept && unhook && until_true all both_offloaded
 }
 
-BUSY=(-s 1000 -i 5)
+BUSY=(-s 1000 -i 25)
 v4=38700
 ktap_print_header
 ktap_set_plan 7

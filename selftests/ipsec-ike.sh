@@ -14,7 +14,7 @@ source "$(dirname "$(readlink -f "$0")")"/lib.sh
 source "$DIR"/cleartext.sh
 
 covered=24576-24831	# xfrm has masks for ports, so that not every range is one policy
-BUSY=(-s 20000 -i 20)
+BUSY=(-s 20000 -i 50)
 tmp=$(mktemp -d)
 trap 'lib_cleanup; rm -rf "$tmp"' EXIT
 

@@ -13,7 +13,7 @@ source "$DIR"/cleartext.sh
 
 covered=25000-25499
 KEY=0x0102030405060708090a0b0c0d0e0f10
-BUSY=(-s 20000 -i 20)
+BUSY=(-s 20000 -i 50)
 
 # What follows is about these: $local_a and $local_b are the addresses, $mode and $proto the protection.
 associate() {

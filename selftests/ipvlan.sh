@@ -32,7 +32,7 @@ stack() { # MODE
 
 # Of two conversations, one for each family, that are busy: …
 v4=38000
-start() { talk_both -s 3000 -i 10; }
+start() { talk_both -s 3000 -i 25; }
 all_offloaded() { all until_true both_offloaded; }
 goes_on() { all progress && all_offloaded; }
 for_device() { in_host_for "$1" device; }

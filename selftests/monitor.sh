@@ -32,14 +32,14 @@ event() {
 told() { until_true event "$@" || { say "$*"; sed 's/^/# /' "$dir/json" "$dir/text"; return 1; }; }
 
 life() { # LPORT
-	talk "$1" -s 1000 -i 5 -- $peer && told "$1" offloaded - 1 || return
+	talk "$1" -s 1000 -i 25 -- $peer && told "$1" offloaded - 1 || return
 	echo disabled >$K/mode && told "$1" uploaded mode 2 && echo enabled >$K/mode && told "$1" offloaded - 3 || return
 	a nft add table inet f && told "$1" uploaded rules 4 && told "$1" offloaded - 5 && a nft flush ruleset &&
 		told "$1" uploaded rules 6 && told "$1" offloaded - 7 || return
 	talk_stop "$1" && told "$1" uploaded closing 8
 }
 refused() {
-	echo 0 >$K/max_flows && talk 37003 -s 1000 -i 5 -- $peer && until_true listed 37003 refused '"table-full"'
+	echo 0 >$K/max_flows && talk 37003 -s 1000 -i 25 -- $peer && until_true listed 37003 refused '"table-full"'
 	local status=$?
 	echo 65536 >$K/max_flows
 	[ $status = 0 ] && until_true listed 37003 offloaded null && talk_stop 37003

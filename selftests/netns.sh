@@ -12,7 +12,7 @@
 
 source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
-BUSY=(-s 1000 -i 5)
+BUSY=(-s 1000 -i 25)
 cleanup() {
 	kill "$user_pid"
 	for name in user host-c host-d; do ip netns del $name; done

@@ -18,7 +18,7 @@
 
 source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
-BUSY=(-s 2000 -i 10)
+BUSY=(-s 2000 -i 25)
 VIP4=203.0.113.9 VIP6=2001:db8:9::9
 trap 'lib_cleanup; ip netns del host-c 2>/dev/null' EXIT
 

@@ -179,13 +179,13 @@ kind() { # RULE: it keeps the flows in the host; they come back when it has gone
 }
 kinds() { # RULES...
 	local rule bad=0
-	talk_both -i 5 && until_true free || return
+	talk_both -i 25 && until_true free || return
 	for rule; do kind "$rule" || bad=1; done
 	all talk_stop && return $bad
 }
 harmless() { # RULES...
 	local rule
-	talk_both -i 5 && "in_$tool" "$@" && until_true free && all progress && free && "no_$tool" && all talk_stop && return
+	talk_both -i 25 && "in_$tool" "$@" && until_true free && all progress && free && "no_$tool" && all talk_stop && return
 	for rule; do
 		"in_$tool" "$rule" && until_true free || say "rule: $rule"
 		"no_$tool"
@@ -236,13 +236,13 @@ three_orders() { # NAME RULE
 
 # It takes both to go.
 rules_first() {
-	talk_both -i 5 && until_true held && all progress && held && all never_offloaded || return
+	talk_both -i 25 && until_true held && all progress && held && all never_offloaded || return
 	no_table && all progress && until_true held && no_legacy && until_true free && all talk_stop
 }
 
 elsewhere() {
 	local had
-	talk_both -i 5 && until_true all both_offloaded || return
+	talk_both -i 25 && until_true all both_offloaded || return
 	had=$(all offloads)
 	b nft "table inet f { chain c { type filter hook input priority 0; meta length > 60000 drop; }; }"
 	until_true all_are host-b "$HELD" && free && [ "$(all offloads)" = "$had" ] && b nft flush ruleset &&
@@ -252,7 +252,7 @@ elsewhere() {
 # Some of them are nftables' own, others matches of xtables.
 iptables_nft() {
 	local rule
-	talk_both -i 5 && until_true free || return
+	talk_both -i 25 && until_true free || return
 	# shellcheck disable=SC2086 # a rule is many words
 	for rule in "--tcp-flags PSH PSH" "--tcp-option 8" "-m conntrack --ctexpire 1:2"; do
 		say "$rule"
@@ -266,7 +266,7 @@ iptables_nft() {
 
 # A table that goes with the process that has it.
 owned() {
-	talk_both -i 5 && until_true free || return
+	talk_both -i 25 && until_true free || return
 	coproc owner { nsenter --net=/run/netns/host-a nft -i 2>&1; }
 	# shellcheck disable=SC2154 # that is what coproc calls it
 	pids+=("$owner_PID")

@@ -11,7 +11,7 @@
 
 source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
-BUSY=(-s 100 -i 10)
+BUSY=(-s 100 -i 25)
 
 segments_b() { b ss -Htni "dport = :$1" | grep -o 'segs_in:[0-9]*'; }
 refused() { b nft list counter inet f refused | awk '/packets/ { print $2 }'; }

@@ -38,7 +38,7 @@ minus() {
 v4=41000
 true_numbers() {
 	local port socket=() flow=() device header out bytes_out in bytes_in sum="0 0 0 0"
-	talk_both -s 1000 -i 5 && all until_true both_offloaded && all rest || return
+	talk_both -s 1000 -i 20 && all until_true both_offloaded && all rest || return
 	for port in $ports; do socket[port]=$(of_sockets "$port") flow[port]=$(of_flow "$port"); done
 	device=$(of_device)
 	for port in $ports; do kill -CONT "${talk_pid[$port]}"; done
@@ -75,7 +75,7 @@ true_map() {
 reason() {
 	local name=$1 on=$2 off=$3 count
 	count=$(reason_count "$name")
-	$on && talk_both -s 1000 -i 5 && all until_true moved_on_far && all stays_in_host "$name" && all never && $off &&
+	$on && talk_both -s 1000 -i 20 && all until_true moved_on_far && all stays_in_host "$name" && all never && $off &&
 		all until_true both_offloaded && $on && all until_true held_for "$name" && all stays_in_host "$name" &&
 		(($(reason_count "$name") > count)) && $off && all until_true both_offloaded && all talk_stop
 }

@@ -63,7 +63,7 @@ team() { # KIND MODE: the two hosts, joined by bonds or team devices of this mod
 
 # Of two conversations, one for each family, that are busy: …
 v4=30000
-start() { talk_both -s 3000 -i 10 && all_offloaded; }
+start() { talk_both -s 3000 -i 25 && all_offloaded; }
 all_offloaded() { all until_true both_offloaded; }
 
 port_up() { ip -n host-a link set "$1" up && until_true works "$1"; }

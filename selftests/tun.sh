@@ -53,7 +53,7 @@ enable_both() { enable host-a "$1" && enable host-b "$1"; }
 
 # Of two conversations, one for each family, that are busy:
 v4=39000
-start() { talk_both -s 2000 -i 10; }
+start() { talk_both -s 2000 -i 25; }
 kept() { all until_true both_in_host && all progress && all both_in_host; }
 both_in_host() { in_host_for "$1" device && in_host_b_for "$1" device; }
 

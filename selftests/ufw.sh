@@ -13,7 +13,7 @@ trap 'lib_cleanup; rm -rf "$tmp"' EXIT
 ufw() { b ufw "$@" >"$tmp/ufw" 2>&1 || { sed 's/^/# /' "$tmp/ufw"; return 1; }; }
 
 v4=34000
-start() { talk_both -s 2000 -i 10 && all until_true both_offloaded; }
+start() { talk_both -s 2000 -i 25 && all until_true both_offloaded; }
 goes_on() { all progress && all until_true both_offloaded; }
 stop() { all talk_stop; }
 

@@ -10,8 +10,8 @@ ports="22000 22001 22002 22003"
 
 start_all() {
 	# paced: loading a gate is work for the processor, too, and an emulated one is slow
-	talk 22000 -s 20000 -i 50 -- $B4 && talk 22001 -s 20000 -i 50 -- $B6 &&
-		talk 22002 -i 10 -- $B4 && talk 22003 -s 1000 -i 10 -- $B6
+	talk 22000 -s 20000 -i 200 -- $B4 && talk 22001 -s 20000 -i 200 -- $B6 &&
+		talk 22002 -i 50 -- $B4 && talk 22003 -s 1000 -i 50 -- $B6
 }
 
 rmmod_refused() {

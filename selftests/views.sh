@@ -18,7 +18,7 @@ in_cgroup() { # COMMAND...
 	echo $BASHPID >/sys/fs/cgroup/cgroup.procs && return $status
 }
 conversations() {
-	mkdir -p $CGROUP/inner && chimneyctl port del local $HELD && talk $V4 -s 1000 -i 5 -- $B4 &&
+	mkdir -p $CGROUP/inner && chimneyctl port del local $HELD && talk $V4 -s 1000 -i 25 -- $B4 &&
 		talk $V6 -s 1000 -i 200 -- $B6 && in_cgroup talk $HELD -s 1000 -i 200 -- $B4 &&
 		until_true both_offloaded $V4 && until_true both_offloaded $V6 && until_true in_host_for $HELD ports
 }

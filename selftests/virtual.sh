@@ -32,14 +32,14 @@ stack() { # KIND: the two hosts talk by up0 from here on
 
 offloaded_on_up0() { # ADDRESS
 	local port=$((port_next++))
-	talk $port -s 10000 -i 20 -- "$1" && until_true both_offloaded $port || return
+	talk $port -s 10000 -i 50 -- "$1" && until_true both_offloaded $port || return
 	[ "$(flow $port .dev)" = up0 ] && progress $port && talk_stop $port
 }
 
 # What is below goes down and comes back while a flow is busy above.
 below_down_and_up() {
 	local port=$((port_next++))
-	talk $port -s 10000 -i 20 -- $B4 && until_true both_offloaded $port && ip -n host-a link set eth0 down || return
+	talk $port -s 10000 -i 50 -- $B4 && until_true both_offloaded $port && ip -n host-a link set eth0 down || return
 	until_true without_carrier && ip -n host-a link set eth0 up && progress $port &&
 		until_true both_offloaded $port && talk_stop $port
 }
@@ -52,7 +52,7 @@ guest() {
 		ip -n host-a link set port1 master up0 && ip -n host-a link set port1 up &&
 		ip -n guest addr add 203.0.113.3/24 dev eth0 && ip -n guest link set eth0 up || return
 	until_true nsenter --net=/run/netns/guest ping -q -c 1 -W 1 $B4 >/dev/null || return
-	talk $own -s 10000 -i 20 -- $B4 && until_true both_offloaded $own || return
+	talk $own -s 10000 -i 50 -- $B4 && until_true both_offloaded $own || return
 	nsenter --net=/run/netns/guest "$DIR"/talk -p $theirs -s 2000 -n 600000 send $B4 $PORT | sed 's/^/# guest: /'
 	((PIPESTATUS[0] == 0)) && [ -z "$(flow $theirs)" ] && offloaded $own && talk_stop $own
 }
