@@ -114,6 +114,12 @@ enum rule_module {
 	X("xt_TPROXY", "tproxy_tg4_v1", SKB)			\
 	X("xt_TPROXY", "tproxy_tg6_v1", SKB)			\
 	X("xt_AUDIT", "audit_tg", SKB)				\
+	X("xt_DSCP", "dscp_tg", SKB)				\
+	X("xt_DSCP", "dscp_tg6", SKB)				\
+	X("xt_DSCP", "tos_tg", SKB)				\
+	X("xt_DSCP", "tos_tg6", SKB)				\
+	X("xt_HL", "ttl_tg", SKB)				\
+	X("xt_HL", "hl_tg6", SKB)				\
 	X("xt_LED", "led_tg", SKB)				\
 	X("xt_RATEEST", "xt_rateest_tg", SKB)			\
 	X("xt_IDLETIMER", "idletimer_tg_target", SKB)		\

@@ -10,7 +10,8 @@
 
 source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
-# NAME|TOOL|RULE: PORT is the local port of the rule's conversation, IP the keyword of its family.
+# NAME|TOOL|RULE: PORT is the local port of the rule's conversation, IP the keyword of its family, HOPS its target for
+# TTL or hop limit.
 kinds=(
 	"nft limit|nft|add rule inet f out tcp sport PORT limit rate 1000000/second accept"
 	"nft limit in bytes, received|nft|add rule inet f in tcp dport PORT limit rate over 1000 mbytes/second drop"
@@ -29,6 +30,8 @@ kinds=(
 	"iptables-legacy hashlimit, received|legacy|-A INPUT -p tcp --dport PORT -m hashlimit --hashlimit-name PORT
 		--hashlimit-above 10000/sec -j DROP"
 	"iptables-legacy length, received|legacy|-A INPUT -p tcp --dport PORT -m length --length 65000:65535 -j DROP"
+	"iptables-legacy DSCP, received|legacy|-t mangle -A PREROUTING -p tcp --dport PORT -j DSCP --set-dscp 10"
+	"iptables-nft TTL or hop limit, received|nft-ipt|-t mangle -A PREROUTING -p tcp --dport PORT -j HOPS 70"
 	"iptables-nft limit|nft-ipt|-A OUTPUT -p tcp --sport PORT -m limit --limit 10000/s --limit-burst 10000 -j ACCEPT"
 	"iptables-nft statistic|nft-ipt|-A OUTPUT -p tcp --sport PORT -m statistic --mode nth --every 100 --packet 0 -j ACCEPT"
 	# from here on, nothing that a packet of the conversation comes to
@@ -37,7 +40,7 @@ kinds=(
 	"nft limit on another port|nft|add rule inet f out tcp sport 9 limit rate 1000000/second accept"
 	"iptables-legacy limit on SYNs|legacy|-A OUTPUT -p tcp --sport PORT --syn -m limit --limit 10000/s -j ACCEPT"
 )
-free=18				# index of the first of the latter
+free=20				# index of the first of the latter
 WAIT=$((2 * WAIT))		# all at once take longer than one
 
 rules() {
@@ -49,6 +52,7 @@ rules() {
 		IFS='|' read -rd '' _ tool rule <<<"${kinds[i]}"
 		rule=${rule//PORT/$((base + i))}
 		rule=${rule//IP/$ip}
+		rule=${rule//HOPS/$hops}
 		# shellcheck disable=SC2086 # a rule is many words
 		case $tool in
 		nft) nft+=$rule ;;
@@ -58,7 +62,10 @@ rules() {
 	done
 	a nft -f - <<<"$nft"
 }
-no_rules() { a nft flush ruleset && a iptables-legacy -F && a ip6tables-legacy -F; }
+no_rules() {
+	local ip
+	a nft flush ruleset && for ip in ip ip6; do a ${ip}tables-legacy -F && a ${ip}tables-legacy -t mangle -F || return; done
+}
 
 tmp=$(mktemp -d)
 trap 'lib_cleanup; rm -rf "$tmp"' EXIT
@@ -131,17 +138,17 @@ family() {
 }
 
 ktap_print_header
-ktap_set_plan $((3 * (${#kinds[@]} + 8)))
+ktap_set_plan $((3 * (${#kinds[@]} + 9)))
 topology veth && gate_load && listener || ktap_exit_fail_msg "topology"
 nsenter --net=/run/netns/host-a python3 "$DIR"/nfqueue.py 8 >"$tmp/queue" &
 pids+=($!)
 until_true grep -q listening "$tmp/queue" || ktap_exit_fail_msg "queue"
 
-ip=ip base=28000 peer=$B4
+ip=ip hops='TTL --ttl-set' base=28000 peer=$B4
 family
 # one of each tool and direction; the rest is the same for both
 all=("${kinds[@]}") kinds=()
-for i in 0 6 8 11 14 16 18 21; do kinds+=("${all[i]}"); done
-ip=ip6 base=28100 peer=$B6 free=6
+for i in 0 6 8 11 14 17 18 20 23; do kinds+=("${all[i]}"); done
+ip=ip6 hops='HL --hl-set' base=28100 peer=$B6 free=7
 family
 ktap_finished
