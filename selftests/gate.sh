@@ -16,7 +16,7 @@ CG=/sys/fs/cgroup
 SITE=$DIR/backup_gate.bpf.o
 PINS=/sys/fs/bpf/chimney
 tmp=$(mktemp -d)
-trap 'lib_cleanup; rmdir $CG/backup.slice/a $CG/backup.slice 2>/dev/null; rm -rf "$tmp"' EXIT
+trap 'rmdir $PINS/links/* 2>/dev/null; lib_cleanup; rmdir $CG/backup.slice/a $CG/backup.slice 2>/dev/null; rm -rf "$tmp"' EXIT
 
 talk_in() { # CGROUP TALK...
 	echo $BASHPID >$CG/"$1"/cgroup.procs && talk "${@:2}"
@@ -114,6 +114,19 @@ dies() {
 	capture && off_path $chosen && progress $chosen && in_host $chosen && kill $tap && until_true offloaded $chosen || return
 	replaced chimneyctl gate replace "$SITE" && tidy && gate_is backup_gate && by_site
 }
+# Pins that have no place to be moved to: the new gate keeps what it has to see by them.
+stuck() {
+	local links said status=0
+	mapfile -t links < <(ls $PINS/links)
+	rm $PINS/links/* && (cd $PINS/links && mkdir "${links[@]}") || return
+	said=$(chimneyctl gate replace "$SITE" 2>&1) || status=$?
+	say "$said"
+	# without its pin a trigger goes, if not at once
+	[ $status = 1 ] && [[ $said = *"moving $PINS"* ]] && until_true offloaded $chosen &&
+		[ "$(find $PINS -type f -path '*/links/*' | wc -l)" = ${#links[@]} ] &&
+		capture && off_path $chosen && progress $chosen && in_host $chosen && kill $tap || return
+	(cd $PINS/links && rmdir "${links[@]}") && replaced chimneyctl gate replace "$SITE" && tidy && gate_is backup_gate && by_site
+}
 own_again() { replaced chimneyctl gate replace && tidy && gate_is chimney && all until_true both_offloaded; }
 loaded() {
 	chimneyctl gate unload && all off_path && [ ! -e $PINS ] && chimneyctl gate load "$SITE" &&
@@ -128,13 +141,14 @@ none() {
 
 ktap_print_header
 [ -e "$SITE" ] || ktap_skip_all "no $SITE (built beside the gate)"
-ktap_set_plan 8
+ktap_set_plan 9
 topology veth && mkdir -p $CG/backup.slice/a && gate_load && listener || ktap_exit_fail_msg "topology"
 ktap_test_result "replaced while busy, never without a gate" busy
 ktap_test_result "replaced before the connection" before
 ktap_test_result "a capture from before is known" capture_known
 ktap_test_result "what is no gate is refused" refused_all
 ktap_test_result "killed while replacing" dies
+ktap_test_result "its pins cannot be moved" stuck
 ktap_test_result "replaced by chimneyctl's own" own_again
 ktap_test_result "loaded with a site's rules" loaded
 ktap_test_result "nothing to replace" none

@@ -575,7 +575,11 @@ static int move_pins(const char *from, const char *to)
 	return err;
 }
 
-/* The pins of the gate that was replaced give way to those of the new one. */
+/*
+ * The pins of the gate that was replaced give way to those of the new one.  Those
+ * that cannot be moved stay where they are: without them the gate in force would
+ * not see what it has to.
+ */
 static int take_over(const char *pins)
 {
 	char links[PATH_LEN], old_links[PATH_LEN];
@@ -597,7 +601,7 @@ static int take_over(const char *pins)
 	return DONE;
 }
 
-static int update_gate(struct gate_bpf *skel, const char *pins)
+static int update_gate(struct gate_bpf *skel)
 {
 	struct bpf_link *link;
 	int fd, err;
@@ -617,7 +621,7 @@ static int update_gate(struct gate_bpf *skel, const char *pins)
 		return complain(FAILED, "replacing the gate: %s",
 				strerror(-err));
 	may_die_after("update");
-	return take_over(pins);
+	return DONE;
 }
 
 /* What load and replace have to find: words, rights, a place for pins. */
@@ -705,9 +709,11 @@ static int gate_replace(int argc, char **argv)
 		return FAILED;
 	err = next_pins(pins, sizeof(pins));
 	if (!err) {
-		err = prepare_gate(skel, pins) ?: update_gate(skel, pins);
+		err = prepare_gate(skel, pins) ?: update_gate(skel);
 		if (err)
 			remove_folder(pins);
+		else
+			err = take_over(pins);
 	}
 	gate_bpf__destroy(skel);
 	return err;
