@@ -292,7 +292,7 @@ ktap_test_result "a table that ends with its owner" owned
 ktap_test_result "${#differs[@]} rules that tell packets apart" kinds "${differs[@]}"
 ktap_test_result "${#same[@]} rules that do not" harmless "${same[@]}"
 tool=legacy there=received
-three_orders "what expires soon is dropped by iptables-legacy" "OUTPUT -m conntrack --ctexpire 100:250 -j DROP"
+three_orders "what expires soon is dropped by iptables-legacy" "OUTPUT -m conntrack --ctstate ESTABLISHED --ctexpire 100:250 -j DROP"
 ktap_test_result "${#differs_legacy[@]} rules of iptables-legacy that tell packets apart" kinds "${differs_legacy[@]}"
 ktap_test_result "${#same_legacy[@]} rules that do not" harmless "${same_legacy[@]}"
 ktap_finished
