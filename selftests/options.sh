@@ -149,14 +149,16 @@ vrf_busy() {
 		until_true both_offloaded $port && talk_stop $port
 }
 
-# Flows share two routes: each is offloaded where its route leads, and on the other when that is the only one left.
+# Flows share two routes: each is offloaded where its route leads, and on the other when that is the only one left. Their
+# address is of neither device: newer kernels prefer the next hop that has the source address.
 ecmp() {
-	local first=$((port + 1))
-	b ip addr add 203.0.113.2/32 dev lo && a sysctl -qw net.ipv4.fib_multipath_hash_policy=1 &&
-		a ip route add 203.0.113.2 src $A4 nexthop via $B4 dev eth0 nexthop via 198.51.100.2 dev eth1 || return
+	local first=$((port + 1)) own=203.0.113.1
+	a ip addr add $own/32 dev lo && b ip route add $own via $A4 && b ip addr add 203.0.113.2/32 dev lo &&
+		a sysctl -qw net.ipv4.fib_multipath_hash_policy=1 &&
+		a ip route add 203.0.113.2 src $own nexthop via $B4 dev eth0 nexthop via 198.51.100.2 dev eth1 || return
 	ports=$(seq -s ' ' $first $((port += 8)))
 	all_talk 203.0.113.2 && all until_true offloaded && on_device eth0 && on_device eth1 &&
-		a ip route replace 203.0.113.2 src $A4 via $B4 dev eth0 && all progress && all until_true offloaded &&
+		a ip route replace 203.0.113.2 src $own via $B4 dev eth0 && all progress && all until_true offloaded &&
 		not on_device eth1 && all talk_stop
 }
 all_talk() { for p in $ports; do talk "$p" -s 2000 -i 20 -- "$1" || return; done; }
