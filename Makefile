@@ -13,7 +13,7 @@ export KDIR KVER PREFIX DESTDIR
 INSTMOD	:= $(DESTDIR)/lib/modules/$(KVER)/updates/chimney
 
 .PHONY: all modules gate tools install uninstall deb vm check check-long check-debug check-packages demo bench style \
-	clean distclean help
+	compile_commands.json clean distclean help
 
 all: modules gate tools	## build all of it (the default) against KDIR
 
@@ -65,14 +65,19 @@ bench:	## count instructions, stock against chimney (out/bench.json)
 style:	## check coding style: checkpatch, sparse, mandoc, shellcheck
 	selftests/vm/style
 
+compile_commands.json:	## how each source is compiled, for editors; builds all anew, needs bear
+	@command -v bear >/dev/null || { echo "compile_commands.json: bear is not installed (apt-get install bear)" >&2; exit 1; }
+	$(MAKE) clean
+	bear --output $@ -- $(MAKE) all
+
 clean:	## remove what building left
 	$(if $(wildcard $(KDIR)/Makefile),$(MAKE) -C $(KDIR) M=$(CURDIR) clean)
 	$(MAKE) -C bpf clean
 	$(MAKE) -C userspace clean
-	rm -rf out
+	rm -rf out compile_commands.json
 
 distclean: clean	## remove the virtual machine's image and downloads too
 	rm -rf --one-file-system .cache
 
 help:	## this list
-	@awk -F ':.*## *' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## *' '/^[a-z_.-]+:.*## / { printf "%-22s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
