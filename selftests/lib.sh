@@ -196,12 +196,12 @@ all() {
 # rules_change COMMAND...: changes rules of host-b. All flows of $ports are judged afresh when it has returned; they may be
 # back by then, but have left.
 rules_change() {
-	local before=() port
-	for port in $ports; do before[port]=$(flow_b "$port" .offloads); done
+	local offloads=() port
+	for port in $ports; do offloads[port]=$(flow_b "$port" .offloads); done
 	"$@" || return
 	for port in $ports; do
 		[ "$(flow_b "$port" .uploaded)" = rules ] || return
-		until_true offloaded_again "$port" "${before[port]}" || return
+		until_true offloaded_again "$port" "${offloads[port]}" || return
 	done
 	all progress && all until_true both_offloaded
 }
