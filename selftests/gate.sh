@@ -101,6 +101,10 @@ refused_all() {
 		refuses 'is no gate' "$DIR/idle_gate.bpf.o"
 }
 
+# Whatever became of the pins, the gate in force sees what it has to: a capture takes its flow off the path.
+sees_capture() { capture && off_path $chosen && progress $chosen && in_host $chosen && kill $tap; }
+replaced_by_site() { replaced chimneyctl gate replace "$SITE" && tidy && gate_is backup_gate && by_site; }
+
 # Killed at any step, it leaves the old gate or the new one, with all that either needs to know.
 dies() {
 	local step
@@ -111,8 +115,7 @@ dies() {
 		until_true offloaded $chosen || { say "after $step"; return 1; }
 	done
 	# by what the new gate has left where it was made ready; the reasons that are shown are still those of the old one
-	capture && off_path $chosen && progress $chosen && in_host $chosen && kill $tap && until_true offloaded $chosen || return
-	replaced chimneyctl gate replace "$SITE" && tidy && gate_is backup_gate && by_site
+	sees_capture && until_true offloaded $chosen && replaced_by_site
 }
 # Pins that have no place to be moved to: the new gate keeps what it has to see by them.
 stuck() {
@@ -124,8 +127,7 @@ stuck() {
 	# without its pin a trigger goes, if not at once
 	[ $status = 1 ] && [[ $said = *"moving $PINS"* ]] && until_true offloaded $chosen &&
 		[ "$(find $PINS -type f -path '*/links/*' | wc -l)" = ${#links[@]} ] &&
-		capture && off_path $chosen && progress $chosen && in_host $chosen && kill $tap || return
-	(cd $PINS/links && rmdir "${links[@]}") && replaced chimneyctl gate replace "$SITE" && tidy && gate_is backup_gate && by_site
+		sees_capture && (cd $PINS/links && rmdir "${links[@]}") && replaced_by_site
 }
 own_again() { replaced chimneyctl gate replace && tidy && gate_is chimney && all until_true both_offloaded; }
 loaded() {
