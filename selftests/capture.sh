@@ -45,7 +45,7 @@ tcpdump=("${in_a[@]}" tcpdump -U -s 128 -B 8192 -w FILE)
 sockets=(python3 "$DIR"/capture.py listen FILE netns=/run/netns/host-a)
 
 # capture_ended LPORT out|in|both: tcpdump does not empty its ring when it is stopped, so that has to wait.
-capture_ended() { until_true python3 "$DIR"/capture.py ended "$tmp/pcap" "$1" "$2" && capture_stop; }
+capture_ended() { until_true "$DIR"/pcap.py ended "$tmp/pcap" "$1" "$2" && capture_stop; }
 
 # How much a conversation has sent and received, for sure.
 positions() {
@@ -55,7 +55,7 @@ holds() { # LPORT SENT RECEIVED out|in|both: to be asked when the conversation h
 	local total
 	total=$(awk '/^talk:/ { print $2 }' "$talk_out.$1")
 	# shellcheck disable=SC2086 # OUT and IN are two words
-	python3 "$DIR"/capture.py covers "$tmp/pcap" "$1" "$total" $2 "$3" "$4" | sed 's/^/# /'
+	"$DIR"/pcap.py covers "$tmp/pcap" "$1" "$total" $2 "$3" "$4" | sed 's/^/# /'
 	return "${PIPESTATUS[0]}"
 }
 

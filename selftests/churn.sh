@@ -44,7 +44,7 @@ rules() {
 			}
 		END
 		n=$((n + 1))
-		read -rt 0.1 <> <(:) || :
+		tick 0.1
 	done
 	say "loaded $n times"
 }

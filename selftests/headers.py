@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 
-from capture import packets
+from pcap import packets
 
 
 def ip4(packet):

@@ -61,9 +61,9 @@ capture_below() {
 	until_true grep -q "listening on" "$file.said" || return
 	from=$(a ss -Htni "sport = :$v4" | grep -oE '\<bytes_(sent|received):[0-9]+' | sort -r | cut -d: -f2 | xargs)
 	progress $v4 && all offloaded && talk_stop $v4 && ports=$v6 &&
-		until_true python3 "$DIR"/capture.py ended "$file" $v4 both || return
+		until_true "$DIR"/pcap.py ended "$file" $v4 both || return
 	# shellcheck disable=SC2086 # OUT and IN are two words
-	python3 "$DIR"/capture.py covers "$file" $v4 "$(awk '/^talk:/ { print $2 }' "$talk_out.$v4")" $from both |
+	"$DIR"/pcap.py covers "$file" $v4 "$(awk '/^talk:/ { print $2 }' "$talk_out.$v4")" $from both |
 		sed 's/^/# /'
 	return "${PIPESTATUS[0]}"
 }

@@ -53,6 +53,11 @@ last_words() {
 	grep -v '^#' $TRACE/trace | tail -n 10 | sed 's/^ */# /'
 } 2>/dev/null
 
+# tick [SECONDS]: waits that long; nobody ever writes to what it reads.
+exec {ticks}<> <(:)
+# shellcheck disable=SC2120 # most ask for no other time
+tick() { read -rt "${1:-0.2}" -u "$ticks" || :; }
+
 # until_true COMMAND...: waits until it succeeds; fails after $WAIT seconds.
 until_true() {
 	local end=$((SECONDS + WAIT))
@@ -61,7 +66,7 @@ until_true() {
 			say "waited $WAIT s in vain for: $*"
 			return 1
 		fi
-		read -rt 0.2 <> <(:) || :
+		tick
 	done
 }
 
@@ -154,7 +159,7 @@ talk_start() {
 	talk_pid[$lport]=$!
 	pids+=($!)
 }
-connected() { [ -n "$(a ss -Htn state established "sport = :$1")" ]; }
+connected() { [[ $'\n'$("$DIR"/tcp_info host-a "$1") = *$'\n1 '* ]]; } # TCP_ESTABLISHED
 talk_stop() {
 	kill -TERM "${talk_pid[$1]}"
 	talk_wait "$1"
@@ -218,9 +223,19 @@ at_rest() {
 
 # Questions about the flow of host-a with local port $1 (…_b: of host-b with remote port $1). What flow prints is all of
 # it, or what the path of jq in $2 leads to.
-flow() { chimneyctl -j -n host-a flows | jq -cr ".[] | select(.lport == $1)${2:-}"; }
-flow_b() { chimneyctl -j -n host-b flows | jq -cr ".[] | select(.rport == $1)${2:-}"; }
-# What is asked over and over, until it is so, is read off the table: jq would cost three times what chimneyctl does.
+flow() { one_flow host-a lport "$@"; }
+flow_b() { one_flow host-b rport "$@"; }
+one_flow() { # NETNS lport|rport PORT [PATH]
+	local flows
+	flows=$(chimneyctl -j -n "$1" flows "$2" "$3")
+	# jq costs three times what chimneyctl does: plain members are cut out, and what is asked over and over, until it is
+	# so, is read off the table
+	if [[ ${4:-} = .+([a-z_]) && $flows =~ \"${4#.}\":\"?([^][{}\",]+) ]]; then
+		echo "${BASH_REMATCH[1]}"
+	else
+		jq -cr ".[]${4:-}" <<<"$flows"
+	fi
+}
 # flow_row NETNS lport|rport PORT: the one flow of that port, by column.
 flow_row() {
 	read -rd '' -a flow_row < <(chimneyctl -q -n "$1" flows "$2" "$3")
@@ -248,10 +263,8 @@ reason_count() { cat "/sys/kernel/chimney/reasons/$1"; }
 
 # Segments that a conversation's socket has sent and received so far.
 segments() {
-	local word sum=0
-	for word in $(a ss -Htni "sport = :$1"); do
-		[[ $word != segs_@(in|out):* ]] || sum=$((sum + ${word#*:}))
-	done
+	local count sum=0
+	while read -r _ count; do sum=$((sum + count)); done < <("$DIR"/tcp_info host-a "$1")
 	echo $sum
 }
 
