@@ -650,6 +650,9 @@ static enum chimney_reason flow_install(struct chimney_flow *flow)
 				 inet6_sk(sk)->dst_cookie : 0);
 	if (!dst)
 		return CHIMNEY_ROUTE;
+	/* rules and captures of another device have not been judged */
+	if (dst->dev->ifindex != flow->ifindex)
+		return CHIMNEY_ROUTE;
 	flow->cdev = chimney_dev_get(dst->dev);
 	if (!flow->cdev)
 		return CHIMNEY_DEVICE;
@@ -794,6 +797,7 @@ enum chimney_reason chimney_flow_offer(struct sock *sk, struct sk_buff *skb,
 	flow->cnet = cnet;
 	flow->epoch = packet->epoch;
 	flow->dscp = packet->tos & ~INET_ECN_MASK;
+	flow->ifindex = packet->ifindex;
 	flow->mark = packet->mark;
 	flow->priority = packet->priority;
 	flow->state = CHIMNEY_OFFLOADING;

@@ -83,6 +83,7 @@ static __always_inline bool chimney_addr_equal(const struct chimney_addr *a,
  * @cnet: its namespace
  * @cdev: its device; a reference
  * @dscp: TOS or traffic class without ECN that the gate has judged
+ * @ifindex: of the device that the gate has judged it on
  * @mark: socket mark that the gate has judged
  * @priority: socket priority that the gate has judged
  * @epoch: policy epoch of the verdict
@@ -120,6 +121,7 @@ struct chimney_flow {
 	struct chimney_net *cnet;
 	struct chimney_dev *cdev;
 	u8 dscp;
+	u32 ifindex;
 	u32 mark;
 	u32 priority;
 	u64 epoch;

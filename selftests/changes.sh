@@ -11,7 +11,9 @@
 source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
 A4=192.0.2.1 B4=203.0.113.2 A6=2001:db8::1 B6=2001:db8:2::2
-trap 'lib_cleanup; ip netns del router 2>/dev/null' EXIT
+SLOW=/sys/fs/bpf/changes WORKERS=/sys/devices/virtual/workqueue/cpumask
+workers=$(cat $WORKERS)
+trap 'rm -rf $SLOW; echo $workers >$WORKERS; lib_cleanup; ip netns del router 2>/dev/null' EXIT
 
 r() { nsenter --net=/run/netns/router "$@"; }
 
@@ -39,8 +41,9 @@ routed() {
 via() { # 0|1: host-a's route to host-b is by eth0 or eth1
 	local net=192.0.2.254 net6=2001:db8::fe
 	[ "$1" = 0 ] || net=198.51.100.254 net6=2001:db8:1::fe
-	ip -n host-a route replace 203.0.113.0/24 via $net dev "eth$1" src 192.0.2.1 &&
-		ip -n host-a -6 route replace 2001:db8:2::/64 via $net6 dev "eth$1" src 2001:db8::1
+	# "ip -n" makes a mount namespace, and would wait for readers: those whom slow_offer holds up, too
+	a ip route replace 203.0.113.0/24 via $net dev "eth$1" src 192.0.2.1 &&
+		a ip -6 route replace 2001:db8:2::/64 via $net6 dev "eth$1" src 2001:db8::1
 }
 
 # Of two flows, one for each family: …
@@ -78,6 +81,21 @@ better() { # add|del
 	ip -n host-a route "$1" $B4/32 via 198.51.100.254 dev eth1 src 192.0.2.1 &&
 		ip -n host-a -6 route "$1" $B6/128 via 2001:db8:1::fe dev eth1 src 2001:db8::1
 }
+
+# The route changes when a flow has been judged by the rules for the old device, and is not yet offloaded.
+route_meanwhile() {
+	local port=32900 before
+	# whatever is offered again meanwhile waits, too, and not on a processor of its own
+	echo 2 >$WORKERS || return
+	a nft "table ip only { chain c { type filter hook output priority 0; oifname eth1 tcp sport $port drop; }; }" &&
+		bpftool prog loadall "$DIR"/slow_offer.bpf.o $SLOW autoattach && group eth1 77 && before=$(sent eth1) &&
+		talk $port -s 2000 -i 2 -- $B4 && until_true offered $port && via 1 || return
+	rm -r $SLOW
+	echo "$workers" >$WORKERS
+	until_true uploaded_for $port route && in_host $port && [ "$(sent eth1)" = "$before" ] && a nft delete table ip only &&
+		until_true offloaded $port && on eth1 $port && group eth1 0 && via 0 && talk_stop $port
+}
+offered() { grep -q "a moment lasts: $1" $TRACE/trace; }
 
 multipath() {
 	start && ip -n host-a route replace 203.0.113.0/24 src 192.0.2.1 nexthop via 192.0.2.254 dev eth0 \
@@ -155,8 +173,8 @@ qdiscs() {
 }
 
 ktap_print_header
-tests="route_replaced better_route multipath gateway_mac gateway_announces path_mtu device_mtu address_removed"
-tests="$tests link_down_up features qdiscs"
+tests="route_replaced better_route route_meanwhile multipath gateway_mac gateway_announces path_mtu device_mtu"
+tests="$tests address_removed link_down_up features qdiscs"
 ktap_set_plan "$(wc -w <<<"$tests")"
 routed && count eth0 && count eth1 && gate_load && listener || ktap_exit_fail_msg "topology"
 for t in $tests; do ktap_test_result "${t//_/ }" "$t"; done
