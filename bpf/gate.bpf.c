@@ -122,11 +122,12 @@ u64 BPF_PROG(judge, struct sk_buff *skb, struct sock *sk,
 	u64 epoch = packet->epoch;
 	struct chimney_tuple key;
 	u8 dir = packet->dir;
+	u32 blind_taps;
 	u64 reasons;
 
 	bpf_probe_read_kernel(&key, sizeof(key), &packet->flow);
 	reasons = ipsec_judge(skb, packet) | conntrack_judge(skb) |
-		  ipvs_judge(skb) | capture_judge(packet) |
+		  ipvs_judge(skb) | capture_judge(skb, packet, &key, &blind_taps) |
 		  packet_rules_judge(packet) | rewritten_judge(packet, &key) |
 		  site_judge(sk, &key);
 
@@ -139,7 +140,7 @@ u64 BPF_PROG(judge, struct sk_buff *skb, struct sock *sk,
 	    !NOW(verdict->reasons[CHIMNEY_IN]) &&
 	    /* it may have been judged without its first stamp */
 	    !each_packet_judge(verdict, CHIMNEY_IN, epoch))
-		chimney_offer(skb, sk, packet);
+		chimney_offer(skb, sk, packet, blind_taps);
 	return reasons;
 }
 

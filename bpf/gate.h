@@ -18,7 +18,7 @@
 /* macros are not in BTF */
 #define CHIMNEY_NAMED		4
 #define CHIMNEY_HOOK_NAME_LEN	64
-#define CHIMNEY_GATE_VERSION	1
+#define CHIMNEY_GATE_VERSION	2
 #define AF_INET			2
 #define AF_INET6		10
 #define AF_PACKET		17
@@ -33,7 +33,7 @@
 
 /* kmod/gate.c */
 int chimney_offer(struct sk_buff *skb, struct sock *sk,
-		  const struct chimney_packet *packet) __ksym;
+		  const struct chimney_packet *packet, u32 blind_taps) __ksym;
 u64 chimney_hold_down(u64 flaps) __ksym;
 int chimney_revoke(const struct chimney_selector *selector,
 		   u32 reason) __ksym;

@@ -13,14 +13,18 @@
 #include "compat.h"
 
 /* Taps on all devices may be in one list for all namespaces. */
-static inline bool chimney_capture_any(const struct net *net)
+static inline unsigned int chimney_capture_taps(const struct net_device *dev,
+						const struct net *net)
 {
 	const struct packet_type *pt;
+	unsigned int n = 0;
 
+	list_for_each_entry_rcu(pt, &dev->ptype_all, list)
+		n++;
 	list_for_each_entry_rcu(pt, chimney_taps(net), list)
 		if (!pt->af_packet_net || net_eq(pt->af_packet_net, net))
-			return true;
-	return false;
+			n++;
+	return n;
 }
 
 /* One of these sees nothing but packets of its own EtherType. */
@@ -40,20 +44,26 @@ static inline bool chimney_capture_specific(const struct net_device *dev,
  * @dev: the device
  * @net: its namespace
  * @ethertype: of the packets that matter
+ * @blind: how many taps for all EtherTypes are known not to want them; lowered
+ *	when there are fewer
  *
  * Context: RCU read side.
  */
 static inline bool chimney_capture_active(const struct net_device *dev,
 					  const struct net *net,
-					  __be16 ethertype)
+					  __be16 ethertype, u8 *blind)
 {
-	if (unlikely(!list_empty(&dev->ptype_all)))
-		return true;
+	unsigned int taps = 0, known = READ_ONCE(*blind);
+
 	if (unlikely(!list_empty(&dev->ptype_specific)) &&
 	    chimney_capture_specific(dev, ethertype))
 		return true;
-	return unlikely(!list_empty(chimney_taps(net))) &&
-	       chimney_capture_any(net);
+	if (unlikely(!list_empty(&dev->ptype_all) ||
+		     !list_empty(chimney_taps(net))))
+		taps = chimney_capture_taps(dev, net);
+	if (unlikely(taps < known))
+		WRITE_ONCE(*blind, taps);
+	return unlikely(taps > known);
 }
 
 static inline int chimney_capture_lower_dev(struct net_device *dev,

@@ -759,12 +759,14 @@ static void flow_upload_work(struct work_struct *work)
  * @sk: its socket
  * @skb: a packet that it has sent, in POST_ROUTING
  * @packet: the same as the gate has judged it
+ * @blind_taps: see chimney_offer()
  *
  * Context: any but hard interrupts.
  * Return: CHIMNEY_NONE if it will be tried, or why not.
  */
 enum chimney_reason chimney_flow_offer(struct sock *sk, struct sk_buff *skb,
-				       const struct chimney_packet *packet)
+				       const struct chimney_packet *packet,
+				       u8 blind_taps)
 {
 	struct chimney_net *cnet = chimney_pernet(sock_net(sk));
 	enum chimney_reason reason = CHIMNEY_NO_MEMORY;
@@ -797,6 +799,7 @@ enum chimney_reason chimney_flow_offer(struct sock *sk, struct sk_buff *skb,
 	flow->cnet = cnet;
 	flow->epoch = packet->epoch;
 	flow->dscp = packet->tos & ~INET_ECN_MASK;
+	flow->blind_taps = blind_taps;
 	flow->ifindex = packet->ifindex;
 	flow->mark = packet->mark;
 	flow->priority = packet->priority;

@@ -83,6 +83,8 @@ static __always_inline bool chimney_addr_equal(const struct chimney_addr *a,
  * @cnet: its namespace
  * @cdev: its device; a reference
  * @dscp: TOS or traffic class without ECN that the gate has judged
+ * @blind_taps: how many taps of its device the gate has found not to want its
+ *	packets, less those that are gone
  * @ifindex: of the device that the gate has judged it on
  * @mark: socket mark that the gate has judged
  * @priority: socket priority that the gate has judged
@@ -121,6 +123,7 @@ struct chimney_flow {
 	struct chimney_net *cnet;
 	struct chimney_dev *cdev;
 	u8 dscp;
+	u8 blind_taps;
 	u32 ifindex;
 	u32 mark;
 	u32 priority;
@@ -321,7 +324,8 @@ void chimney_sock_tuple(const struct sock *sk, struct chimney_tuple *tuple);
 enum chimney_reason chimney_flow_route(struct chimney_flow *flow,
 				       struct dst_entry *dst);
 enum chimney_reason chimney_flow_offer(struct sock *sk, struct sk_buff *skb,
-				       const struct chimney_packet *packet);
+				       const struct chimney_packet *packet,
+				       u8 blind_taps);
 void chimney_flow_set_neigh(struct chimney_flow *flow,
 			    struct neighbour *neigh);
 bool chimney_flow_upload(struct chimney_flow *flow, struct sock *sk,

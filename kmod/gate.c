@@ -127,6 +127,9 @@ __bpf_kfunc_start_defs();
  * @skb: the packet that was judged; its conntrack entry is the flow's
  * @sk: the flow's socket
  * @packet: as passed to judge(), of direction CHIMNEY_OUT
+ * @blind_taps: how many capture sockets for all EtherTypes, on the flow's device
+ *	or on all of its namespace's, have filters that let none of its packets
+ *	pass; with any more the flow leaves the path
  *
  * The flow is installed in a moment, if the epoch that @packet was judged in is
  * still the current one then.
@@ -135,11 +138,13 @@ __bpf_kfunc_start_defs();
  * flow has to stay in the host for now (changed() has told why).
  */
 __bpf_kfunc int chimney_offer(struct sk_buff *skb, struct sock *sk,
-			      const struct chimney_packet *packet)
+			      const struct chimney_packet *packet,
+			      u32 blind_taps)
 {
 	if (packet->dir != CHIMNEY_OUT)
 		return -EINVAL;
-	return chimney_flow_offer(sk, skb, packet) ? -EAGAIN : 0;
+	return chimney_flow_offer(sk, skb, packet, min_t(u32, blind_taps, U8_MAX)) ?
+	       -EAGAIN : 0;
 }
 
 /**

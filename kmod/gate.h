@@ -10,7 +10,7 @@ struct sk_buff;
 struct sock;
 struct sock_common;
 
-#define CHIMNEY_GATE_VERSION 1
+#define CHIMNEY_GATE_VERSION 2
 
 /**
  * struct chimney_gate - the contract: what a gate's BPF programs implement
@@ -52,7 +52,7 @@ int chimney_gate_init(void);
 
 /* kfuncs for the gate's programs */
 int chimney_offer(struct sk_buff *skb, struct sock *sk,
-		  const struct chimney_packet *packet);
+		  const struct chimney_packet *packet, u32 blind_taps);
 u64 chimney_hold_down(u64 flaps);
 int chimney_revoke(const struct chimney_selector *selector, u32 reason);
 void chimney_rules_changed(u64 net__ign);

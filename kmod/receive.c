@@ -99,7 +99,7 @@ static unsigned int packet_len(const struct sk_buff *skb, const bool v6)
 
 /* Why a flow has to leave the path on account of this packet. */
 static enum chimney_reason
-receive_check(const struct chimney_flow *flow, const struct sk_buff *skb,
+receive_check(struct chimney_flow *flow, const struct sk_buff *skb,
 	      const struct tcphdr *th, const bool v6)
 {
 	const struct chimney_net *cnet = flow->cnet;
@@ -108,7 +108,8 @@ receive_check(const struct chimney_flow *flow, const struct sk_buff *skb,
 		return CHIMNEY_CLOSING;
 	/* what is sent passes the taps in dev_queue_xmit() */
 	if (unlikely(chimney_capture_active(flow->cdev->dev, cnet->net,
-					    htons(v6 ? ETH_P_IPV6 : ETH_P_IP))))
+					    htons(v6 ? ETH_P_IPV6 : ETH_P_IP),
+					    &flow->blind_taps)))
 		return CHIMNEY_CAPTURE;
 	if (unlikely(chimney_raw_active(v6 ? cnet->raw6 : cnet->raw4,
 					cnet->net)))

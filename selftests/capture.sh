@@ -24,12 +24,14 @@ trap 'ip netns del apart 2>/dev/null; lib_cleanup; rm -rf "$tmp"' EXIT
 
 # capture COMMAND...: starts it, FILE standing for its file, and waits until it says that it listens.
 capture() {
-	# what the last one said must not be taken for this one's words
+	# what the last one said must not be taken for this one's words; its file is tcpdump's own, not root's
+	rm -f "$tmp/pcap"
 	: >"$tmp/said"
 	"${@//FILE/$tmp/pcap}" 2>"$tmp/said" &
 	capture_pid=$!
 	pids+=($!)
-	until_true grep -q "listening on" "$tmp/said" && return
+	# dumpcap says which file it writes, when it does
+	until_true grep -qE "listening on|^File: " "$tmp/said" && return
 	sed 's/^/# /' "$tmp/said"
 	return 1
 }
@@ -38,10 +40,11 @@ capture_stop() {
 	kill -TERM $capture_pid
 	wait $capture_pid
 	sed 's/^/# /' "$tmp/said"
-	! grep -qE '^[1-9][0-9]* packets? dropped by kernel' "$tmp/said"
+	! grep -qE "^[1-9][0-9]* packets? dropped by kernel|dropped on interface '.*': [0-9]+/[1-9]" "$tmp/said"
 }
 in_a=(nsenter --net=/run/netns/host-a)
 tcpdump=("${in_a[@]}" tcpdump -U -s 128 -B 8192 -w FILE)
+dumpcap=("${in_a[@]}" dumpcap -q -F pcap -s 128 -B 8 -w FILE)	# what Wireshark and tshark have do it
 sockets=(python3 "$DIR"/capture.py listen FILE netns=/run/netns/host-a)
 
 # capture_ended LPORT out|in|both: tcpdump does not empty its ring when it is stopped, so that has to wait.
@@ -143,10 +146,11 @@ alone() {
 
 port_next=27000
 ktap_print_header
-ktap_set_plan 16
+ktap_set_plan 17
 topology hub && second_pair && gate_load && listener || ktap_exit_fail_msg "topology"
 ktap_test_result "tcpdump on the device, while busy" alone during both $B4 "${tcpdump[@]}" -i eth0
 ktap_test_result "tcpdump on all devices, while busy, IPv6" alone during both $B6 "${tcpdump[@]}" -i any
+ktap_test_result "Wireshark's dumpcap on the device, while busy" alone during both $B4 "${dumpcap[@]}" -i eth0
 ktap_test_result "socket for IPv4 alone, on the device" alone during in $B4 "${sockets[@]}" type=ip dev=eth0
 ktap_test_result "socket for IPv6 alone, on all devices" alone during in $B6 "${sockets[@]}" type=ipv6
 ktap_test_result "sockets in a fanout group" alone during both $B4 "${sockets[@]}" dev=eth0 fanout=3

@@ -169,6 +169,8 @@ capture_stop() {
 }
 captures() {
 	capture "${a_tcpdump[@]}" eth0 && holds "capture|flows by eth0|capture tcpdump (pid $capture_pid) on eth0" &&
+		capture_stop && none && capture "${a_tcpdump[@]}" eth0 port 7000 &&
+		holds "capture|flows by eth0 that its filter may let pass|capture tcpdump (pid $capture_pid) on eth0" &&
 		capture_stop && none && capture "${a_tcpdump[@]}" any &&
 		holds "capture|all flows of this namespace|capture tcpdump (pid $capture_pid) on any" && capture_stop && none ||
 		return

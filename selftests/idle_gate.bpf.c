@@ -30,7 +30,7 @@ SEC(".struct_ops.link")
 struct chimney_gate idle = {
 	.judge = (void *)judge,
 	.name = "idle",
-	.version = 1,
+	.version = 2,
 };
 
 char _license[] SEC("license") = "GPL";

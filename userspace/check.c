@@ -407,6 +407,8 @@ static void tell_process(struct json_object *obj, const char *what,
  */
 static void capture_found(const struct capture *capture, void *data)
 {
+	const char *which = capture->filtered ?
+			    " that its filter may let pass" : "";
 	char where[IF_NAMESIZE + 8] = " on any";
 	const struct net_link *link = NULL;
 	struct check *check = data;
@@ -424,11 +426,12 @@ static void capture_found(const struct capture *capture, void *data)
 	}
 	obj = finding(check, CHIMNEY_CAPTURE);
 	if (link)
-		tell(obj, "scope", "%s by %s%s", capture->family ?
+		tell(obj, "scope", "%s by %s%s%s", capture->family ?
 		     family_words(capture->family) : "flows", link->name,
-		     above ? " and the devices above it" : "");
+		     above ? " and the devices above it" : "", which);
 	else
-		tell(obj, "scope", "%s" HERE, family_words(capture->family));
+		tell(obj, "scope", "%s" HERE "%s",
+		     family_words(capture->family), which);
 	tell_process(obj, "capture", capture->inode, where);
 	tell(obj, "advice", "end it: flows come back by themselves");
 }

@@ -6,8 +6,10 @@
  * wants an explanation; only of the rules has the gate had to remember it.
  *
  * JSON: array of objects:
- *	{ "process": NAME, "pid": N, "dev": NAME or "any" } for a capture (no
- *	process if it is of another pid namespace),
+ *	{ "process": NAME, "pid": N, "dev": NAME or "any", "filter": true } for
+ *	a capture (no process if it is of another pid namespace; no "filter" if
+ *	it has none; one with a filter that lets no packet of the connection
+ *	pass keeps nothing in the host, but is told as well),
  *	{ "dir": "in" or "out", "src": PREFIX, "dst": PREFIX, "priority": N }
  *	for a policy, and
  *	{ "process": NAME, "pid": N, "table": NAME, "seconds": N } for a change
@@ -74,6 +76,8 @@ static void capture_found(const struct capture *capture, void *data)
 		add_number(obj, "pid", pid);
 	}
 	add_text(obj, "dev", dev);
+	if (capture->filtered)
+		json_object_object_add(obj, "filter", json_object_new_boolean(true));
 	json_object_array_add(search->found, obj);
 }
 

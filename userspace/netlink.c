@@ -69,6 +69,7 @@ static int capture_reply(const struct nlmsghdr *nlh, void *data)
 	const struct listing *listing = data;
 	struct capture capture = {};
 	struct nlattr *attr;
+	bool returns;
 
 	mnl_attr_for_each(attr, nlh, sizeof(*msg)) {
 		if (mnl_attr_get_type(attr) == PACKET_DIAG_INFO)
@@ -81,10 +82,12 @@ static int capture_reply(const struct nlmsghdr *nlh, void *data)
 		      msg->pdiag_num != ETH_P_IP &&
 		      msg->pdiag_num != ETH_P_IPV6))
 		return MNL_CB_OK;
-	/* such a one the gate leaves out, too (bpf/capture.h) */
-	if (filter && filter->code == (BPF_RET | BPF_K) && !filter->k &&
-	    !info->pdi_index && msg->pdiag_num != ETH_P_ALL)
+	/* filters count as they do for the gate (bpf/capture.h) */
+	returns = filter && filter->code == (BPF_RET | BPF_K);
+	if (returns && !filter->k &&
+	    (!info->pdi_index || msg->pdiag_num == ETH_P_ALL))
 		return MNL_CB_OK;
+	capture.filtered = filter && !returns && msg->pdiag_num == ETH_P_ALL;
 	capture.inode = msg->pdiag_ino;
 	capture.ifindex = info->pdi_index;
 	if (msg->pdiag_num != ETH_P_ALL)

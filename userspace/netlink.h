@@ -15,11 +15,13 @@ struct xfrm_userpolicy_info;
  * @inode: the socket's
  * @ifindex: device, 0 for all
  * @family: AF_INET or AF_INET6, 0 for both
+ * @filtered: it wants those packets alone that its filter lets pass
  */
 struct capture {
 	__u32 inode;
 	unsigned int ifindex;
 	__u16 family;
+	bool filtered;
 };
 
 /**
