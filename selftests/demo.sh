@@ -164,12 +164,13 @@ states() {
 covers() { (($1 >= $6 && $2 == 0 && $3 > 0)); }
 
 capture() {
-	local port=40083 path dump have got sent_a sent_b got_a got_b total found since
+	local port=40083 path dump have got sent_a sent_b got_a got_b total found since listening
 	busy $ONE $B4 && busy $TWO $B4 && download $B6 $port $SLOW && until_true both_offloaded $port || return
 	nsenter --net=/run/netns/host-a tcpdump -i eth0 -s 128 -B 32768 -U -w "$tmp/pcap" 2>"$tmp/tcpdump" &
 	dump=$!
 	pids+=($!)
 	until_true grep -q '^tcpdump: listening on' "$tmp/tcpdump" || return
+	listening=$EPOCHREALTIME
 	path=$(path_packets_a)
 	# from here on every segment has to be in the capture
 	got=$(tcp a "sport = :$port" bytes_received)
@@ -193,16 +194,16 @@ capture() {
 	holds "tcpdump ends: both conversations offloaded again" "within $((SECONDS - since + 1)) s" both_back
 	explain $ONE
 
-	# The stream's end tells where in it the capture begins: not after what curl had when tcpdump began to listen.
-	read -ra have < <("$DIR"/demo/covered.py "$tmp/pcap" 80 $port)
+	# The stream's end tells where in it the capture begins: not after what curl had when tcpdump listened.
+	read -ra have < <("$DIR"/demo/covered.py "$tmp/pcap" 80 $port "$listening")
 	total=$(awk '{ print $1 + $2 }' "$tmp/sizes.$port")
 	holds "capture: all of what curl got after \"listening on\"" \
 		"byte $((total - have[0])) to $total, ${have[1]} gaps; had got $got" \
 		covers "${have[@]}" -- $((have[3] == have[0] ? total - got : total + 1))
-	read -ra have < <("$DIR"/demo/covered.py "$tmp/pcap" $ONE $PORT)
+	read -ra have < <("$DIR"/demo/covered.py "$tmp/pcap" $ONE $PORT "$listening")
 	holds "capture: all that host-b got of a conversation" "${have[0]} bytes, ${have[1]} gaps; got $((got_b - sent_a))" \
 		covers "${have[@]}" -- $((got_b - sent_a))
-	read -ra have < <("$DIR"/demo/covered.py "$tmp/pcap" $PORT $ONE)
+	read -ra have < <("$DIR"/demo/covered.py "$tmp/pcap" $PORT $ONE "$listening")
 	holds "capture: all that host-a got of it" "${have[0]} bytes, ${have[1]} gaps; got $((got_a - sent_b))" \
 		covers "${have[@]}" -- $((got_a - sent_b))
 	holds "capture: dropped by the kernel" "$(awk '/dropped by kernel/ { print $1 }' "$tmp/tcpdump")" \
