@@ -575,6 +575,7 @@ static bool flow_leave(struct chimney_flow *flow, struct sock *sk, u32 from,
 	rhashtable_remove_fast(&cnet->table, &flow->node, chimney_flow_params);
 	chimney_flow_set_neigh(flow, NULL);
 	atomic_dec(&cnet->nr_offloaded);
+	atomic_dec(&cnet->ports[chimney_ports_hash(flow->key.ports)]);
 
 	if (!sk) {
 		held = chimney_flow_get_sk(flow);
@@ -684,6 +685,7 @@ static enum chimney_reason flow_install(struct chimney_flow *flow)
 	smp_store_release(&icsk->icsk_af_ops, &flow->ops);
 
 	atomic_inc(&cnet->nr_offloaded);
+	atomic_inc(&cnet->ports[chimney_ports_hash(flow->key.ports)]);
 	this_cpu_inc(flow->cdev->stats->offloads);
 	trace_chimney_offload(flow, CHIMNEY_NONE);
 	/* before anyone can tell of its upload */

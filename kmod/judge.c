@@ -30,15 +30,17 @@
 
 /*
  * Segments of one direction between two samples: while the flow is young or
- * the policy has changed a moment ago, and later.
+ * the policy has changed a moment ago (longer than flows are held down by
+ * default), and later.
  */
 #define CHIMNEY_SAMPLE_FIRST	8
-#define CHIMNEY_SAMPLE_LATER	256
-#define CHIMNEY_SAMPLE_MOMENT	HZ
+#define CHIMNEY_SAMPLE_LATER	1024
+#define CHIMNEY_SAMPLE_YOUNG	256		/* segments */
+#define CHIMNEY_SAMPLE_MOMENT	(2 * HZ)
 
 static u32 sample_mask(const struct chimney_net *cnet, u32 segs)
 {
-	return (segs < CHIMNEY_SAMPLE_LATER ||
+	return (segs < CHIMNEY_SAMPLE_YOUNG ||
 		time_before(jiffies, READ_ONCE(cnet->epoch_start) +
 				     CHIMNEY_SAMPLE_MOMENT) ?
 		CHIMNEY_SAMPLE_FIRST : CHIMNEY_SAMPLE_LATER) - 1;
@@ -49,11 +51,11 @@ static u32 skb_segs(const struct sk_buff *skb)
 	return max_t(u32, 1, skb_shinfo(skb)->gso_segs);
 }
 
-static bool sk_judgeable(const struct sock *sk, const struct net *net)
+static bool sk_judgeable(const struct sock *sk)
 {
 	/* connected UDP sockets are in state TCP_ESTABLISHED, too */
 	return sk->sk_state == TCP_ESTABLISHED &&
-	       sk->sk_protocol == IPPROTO_TCP && net_eq(sock_net(sk), net);
+	       sk->sk_protocol == IPPROTO_TCP;
 }
 
 /* Addresses and ports as the headers have them, from the socket's side. */
@@ -166,21 +168,40 @@ static noinline void judge(struct chimney_net *cnet, struct sk_buff *skb,
 		chimney_sock_upload(sk, __ffs64(reasons));
 }
 
-/* A packet is about to leave to the device. */
+static noinline void sample_out(struct chimney_net *cnet, struct sk_buff *skb,
+				const struct net_device *dev)
+{
+	struct sock *sk = skb->sk;
+	u32 segs = READ_ONCE(tcp_sk(sk)->segs_out);
+
+	if (segs >= CHIMNEY_SAMPLE_FIRST && net_eq(sock_net(sk), cnet->net) &&
+	    (segs & sample_mask(cnet, segs)) < skb_segs(skb))
+		judge(cnet, skb, sk, dev, CHIMNEY_OUT);
+}
+
+/* A packet is about to leave to the device.  TCP has counted its segments. */
 static unsigned int judge_out(void *priv, struct sk_buff *skb,
 			      const struct nf_hook_state *state)
 {
-	struct sock *sk = skb->sk;
-	u32 segs;
+	const struct sock *sk = skb->sk;
 
-	if (!sk || !sk_judgeable(sk, state->net))
-		return NF_ACCEPT;
-	/* counts this packet already */
-	segs = READ_ONCE(tcp_sk(sk)->segs_out);
-	if (segs >= CHIMNEY_SAMPLE_FIRST &&
-	    (segs & sample_mask(priv, segs)) < skb_segs(skb))
-		judge(priv, skb, sk, state->out, CHIMNEY_OUT);
+	/* most that are no sample are let go in these few instructions */
+	if (sk && sk_judgeable(sk) &&
+	    unlikely(READ_ONCE(tcp_sk(sk)->segs_out) % CHIMNEY_SAMPLE_FIRST <
+		     skb_shinfo(skb)->gso_segs))
+		sample_out(priv, skb, state->out);
 	return NF_ACCEPT;
+}
+
+static noinline void sample_in(struct chimney_net *cnet, struct sk_buff *skb,
+			       struct sock *sk, const struct net_device *dev)
+{
+	u32 segs = READ_ONCE(tcp_sk(sk)->segs_in);
+	u32 mask = sample_mask(cnet, segs);
+
+	if ((segs & mask) + skb_segs(skb) > mask &&
+	    net_eq(sock_net(sk), cnet->net))
+		judge(cnet, skb, sk, dev, CHIMNEY_IN);
 }
 
 /*
@@ -219,26 +240,31 @@ static struct sock *find_sock(const struct sk_buff *skb,
 			       skb->skb_iif, 0);
 }
 
-/* A packet is about to be delivered to TCP. */
+static noinline void judge_found(struct chimney_net *cnet, struct sk_buff *skb,
+				 const struct nf_hook_state *state)
+{
+	struct sock *sk = find_sock(skb, state);
+
+	if (!sk)
+		return;
+	if (sk_judgeable(sk))
+		sample_in(cnet, skb, sk, state->in);
+	sock_gen_put(sk);
+}
+
+/* A packet is about to be delivered to TCP, which is yet to count it. */
 static unsigned int judge_in(void *priv, struct sk_buff *skb,
 			     const struct nf_hook_state *state)
 {
-	struct sock *sk = skb->sk, *found = NULL;
-	u32 segs, mask;
+	struct sock *sk = skb->sk;
 
-	if (!sk) {
-		found = find_sock(skb, state);
-		sk = found;
-	}
-	if (sk && sk_judgeable(sk, state->net)) {
-		/* does not count this packet yet */
-		segs = READ_ONCE(tcp_sk(sk)->segs_in);
-		mask = sample_mask(priv, segs);
-		if ((segs & mask) + skb_segs(skb) > mask)
-			judge(priv, skb, sk, state->in, CHIMNEY_IN);
-	}
-	if (found)
-		sock_gen_put(found);
+	if (unlikely(!sk))
+		judge_found(priv, skb, state);
+	/* as in judge_out() */
+	else if (sk_judgeable(sk) &&
+		 unlikely(READ_ONCE(tcp_sk(sk)->segs_in) % CHIMNEY_SAMPLE_FIRST +
+			  skb_segs(skb) >= CHIMNEY_SAMPLE_FIRST))
+		sample_in(priv, skb, sk, state->in);
 	return NF_ACCEPT;
 }
 

@@ -2,6 +2,7 @@
 #ifndef CHIMNEY_NETNS_H
 #define CHIMNEY_NETNS_H
 
+#include <linux/hash.h>
 #include <linux/netfilter.h>
 #include <linux/rhashtable.h>
 #include <net/net_namespace.h>
@@ -11,6 +12,8 @@
 
 /* IPv4 and IPv6, POST_ROUTING and LOCAL_IN */
 #define CHIMNEY_JUDGE_HOOKS 4
+
+#define CHIMNEY_PORTS_BITS 10
 
 /**
  * struct chimney_net - what chimney keeps for one network namespace
@@ -22,6 +25,7 @@
  * @lock: protects changes of @flows and @epoch; taken with bottom halves off
  * @nr_flows: flows that are offloading, offloaded or uploading
  * @nr_offloaded: entries of @table
+ * @ports: how many entries of @table have a pair of ports with this hash
  * @epoch: version of the policy in force; a verdict given in another epoch
  *	is void
  * @epoch_gp: RCU grace period that has to end before packets are judged in
@@ -42,6 +46,7 @@ struct chimney_net {
 	spinlock_t lock; /* changes of @flows and @epoch */
 	atomic_t nr_flows;
 	atomic_t nr_offloaded;
+	atomic_t ports[1 << CHIMNEY_PORTS_BITS];
 	atomic64_t epoch;
 	unsigned long epoch_gp;
 	unsigned long epoch_start;
@@ -66,6 +71,15 @@ extern struct mutex chimney_mutex;
 static inline struct chimney_net *chimney_pernet(const struct net *net)
 {
 	return net_generic(net, chimney_net_id);
+}
+
+/**
+ * chimney_ports_hash() - index in chimney_net.ports
+ * @ports: source and destination as a received TCP header has them
+ */
+static __always_inline u32 chimney_ports_hash(u32 ports)
+{
+	return hash_32(ports, CHIMNEY_PORTS_BITS);
 }
 
 void chimney_net_rearm(void);

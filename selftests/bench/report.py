@@ -20,7 +20,8 @@ LIMITS = {
     "rr/ct+100:flat": 1.02,
     "rr/many:flat": 1.05,
     "rr/none:bare": 0.95,
-    "rr/ineligible": 1.03,
+    "rr/ineligible": 1.02,
+    "crr/ct": 1.02,
     "stream/tso": 1.02,
     "stream/notso": 1.02,
 }
