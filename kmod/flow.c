@@ -258,6 +258,8 @@ u64 chimney_sock_reasons(const struct sock *sk)
 		reasons |= CHIMNEY_MASK(MODE);
 	if (sk->sk_state != TCP_ESTABLISHED)
 		reasons |= CHIMNEY_MASK(NOT_ESTABLISHED);
+	if (!chimney_early_demux(sock_net(sk)))
+		reasons |= CHIMNEY_MASK(ROUTE);
 	if (!sk->sk_net_refcnt)
 		reasons |= CHIMNEY_MASK(KERNEL_SOCKET);
 	if (!sock_flow(sk) &&

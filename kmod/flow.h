@@ -218,6 +218,20 @@ static __always_inline bool chimney_dst_valid(struct dst_entry *dst, u32 cookie,
 }
 
 /**
+ * chimney_early_demux() - are packets received by their socket's route?
+ * @net: the namespace
+ *
+ * If not, the host path routes each of them by itself, and may drop it for its
+ * source (rp_filter).  Follows ip_rcv_finish_core() (net/ipv4/ip_input.c) and
+ * ip6_rcv_finish_core(), which goes by the same settings.
+ */
+static inline bool chimney_early_demux(const struct net *net)
+{
+	return READ_ONCE(net->ipv4.sysctl_ip_early_demux) &&
+	       READ_ONCE(net->ipv4.sysctl_tcp_early_demux);
+}
+
+/**
  * chimney_flow_of() - the flow whose operations a socket has
  * @ops: the socket's icsk_af_ops, known to be a flow's
  */

@@ -129,6 +129,8 @@ receive_check(struct chimney_flow *flow, const struct sk_buff *skb,
 	if (unlikely(chimney_raw_active(v6 ? cnet->raw6 : cnet->raw4,
 					cnet->net)))
 		return CHIMNEY_RAW_SOCKET;
+	if (unlikely(!chimney_early_demux(cnet->net)))
+		return CHIMNEY_ROUTE;
 	if (unlikely(chimney_ct_dying(&flow->ct)))
 		return CHIMNEY_CONNTRACK;
 	if (unlikely(secpath_exists(skb)))

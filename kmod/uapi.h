@@ -70,7 +70,8 @@ enum chimney_state {
 	X(SIGNED, "signed", "its segments are signed (TCP MD5 or AO)")	       \
 	X(KERNEL_SOCKET, "kernel-socket", "the kernel itself owns the socket") \
 	X(IP_OPTIONS, "ip-options", "its packets carry IP options")	       \
-	X(ROUTE, "route", "its route is gone, local or leads elsewhere")       \
+	X(ROUTE, "route",						       \
+	  "its route is gone, local or leads elsewhere, or early demux is off") \
 	X(TUNNEL, "tunnel", "its route encapsulates (lightweight tunnel)")     \
 	X(VRF, "vrf", "its device belongs to a VRF")			       \
 	X(IPSEC, "ipsec", "an IPsec (xfrm) policy covers it")		       \

@@ -97,6 +97,17 @@ route_meanwhile() {
 }
 offered() { grep -q "a moment lasts: $1" $TRACE/trace; }
 
+# Without early demux the host routes each packet that it receives, and may drop it for its source.
+early_demux() {
+	local knob before
+	for knob in ip_early_demux tcp_early_demux; do
+		start && a sysctl -qw net.ipv4.$knob=0 && grace_period && before=$(dev_a rx_packets) && all progress &&
+			all in_host_for_route && [ "$(dev_a rx_packets)" = "$before" ] || return
+		a sysctl -qw net.ipv4.$knob=1 && goes_on && stop || return
+	done
+}
+in_host_for_route() { until_true in_host_for "$1" route; }
+
 multipath() {
 	start && ip -n host-a route replace 203.0.113.0/24 src 192.0.2.1 nexthop via 192.0.2.254 dev eth0 \
 		nexthop via 198.51.100.254 dev eth1 || return
@@ -173,7 +184,7 @@ qdiscs() {
 }
 
 ktap_print_header
-tests="route_replaced better_route route_meanwhile multipath gateway_mac gateway_announces path_mtu device_mtu"
+tests="route_replaced better_route route_meanwhile early_demux multipath gateway_mac gateway_announces path_mtu device_mtu"
 tests="$tests address_removed link_down_up features qdiscs"
 ktap_set_plan "$(wc -w <<<"$tests")"
 routed && count eth0 && count eth1 && gate_load && listener || ktap_exit_fail_msg "topology"
