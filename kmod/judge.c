@@ -34,7 +34,7 @@
  * default), and later.
  */
 #define CHIMNEY_SAMPLE_FIRST	8
-#define CHIMNEY_SAMPLE_LATER	1024
+#define CHIMNEY_SAMPLE_LATER	2048
 #define CHIMNEY_SAMPLE_YOUNG	256		/* segments */
 #define CHIMNEY_SAMPLE_MOMENT	(2 * HZ)
 
@@ -48,14 +48,16 @@ static u32 sample_mask(const struct chimney_net *cnet, u32 segs)
 
 static u32 skb_segs(const struct sk_buff *skb)
 {
-	return max_t(u32, 1, skb_shinfo(skb)->gso_segs);
+	u32 segs = skb_shinfo(skb)->gso_segs;
+
+	return segs + !segs;
 }
 
 static bool sk_judgeable(const struct sock *sk)
 {
-	/* connected UDP sockets are in state TCP_ESTABLISHED, too */
+	/* connected sockets of UDP, or raw ones, are in TCP_ESTABLISHED, too */
 	return sk->sk_state == TCP_ESTABLISHED &&
-	       sk->sk_protocol == IPPROTO_TCP;
+	       sk->sk_type == SOCK_STREAM && sk->sk_protocol == IPPROTO_TCP;
 }
 
 /* Addresses and ports as the headers have them, from the socket's side. */
@@ -188,7 +190,7 @@ static unsigned int judge_out(void *priv, struct sk_buff *skb,
 	/* most that are no sample are let go in these few instructions */
 	if (sk && sk_judgeable(sk) &&
 	    unlikely(READ_ONCE(tcp_sk(sk)->segs_out) % CHIMNEY_SAMPLE_FIRST <
-		     skb_shinfo(skb)->gso_segs))
+		     skb_segs(skb)))
 		sample_out(priv, skb, state->out);
 	return NF_ACCEPT;
 }

@@ -26,53 +26,48 @@
 #include "path.h"
 #include "trace.h"
 
+#define TCP4_LEN	(sizeof(struct iphdr) + sizeof(struct tcphdr))
+#define TCP6_LEN	(sizeof(struct ipv6hdr) + sizeof(struct tcphdr))
+
+/* Are the first @len bytes from the network header on in the linear part? */
+static __always_inline bool headers_linear(const struct sk_buff *skb, int len)
+{
+	return skb_tail_pointer(skb) - skb_network_header(skb) >= len;
+}
+
 /*
  * May this be a packet of an offloaded flow?  Nearly all others are told apart
  * here, in a few instructions, since all that the device receives pays for it.
- * Drivers and GRO have the ports in the linear part.  Whatever is there of a
- * packet that has none, or has them elsewhere, was allocated with it, and to
- * take it for ports does no harm: a lookup in vain, or the host path.
+ * What has no ports there has something else: that costs a lookup in vain.
  */
 static __always_inline bool
 known_ports(const struct chimney_net *cnet, const struct sk_buff *skb, int at)
 {
 	u32 ports = get_unaligned((u32 *)(skb_network_header(skb) + at));
 
-	return atomic_read(&cnet->ports[chimney_ports_hash(ports)]);
+	/* it may change at any time, and was right just before then */
+	return data_race(cnet->ports[chimney_ports_hash(ports)].counter);
 }
 
 /*
- * Finds the headers of a plain TCP packet and makes them linear; returns NULL
- * for any other.  Checks no more than it takes to look for the flow.
+ * The TCP header of a plain TCP packet whose headers are linear; NULL for any
+ * other.  Checks no more than it takes to look for the flow.
  */
-static const struct tcphdr *parse(struct sk_buff *skb, const bool v6)
+static const struct tcphdr *parse(const struct sk_buff *skb, const bool v6)
 {
-	const struct tcphdr *th;
+	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
+	const struct iphdr *iph = ip_hdr(skb);
 
 	if (v6) {
-		const struct ipv6hdr *ip6h;
-
-		if (unlikely(!pskb_may_pull(skb, sizeof(*ip6h) + sizeof(*th))))
-			return NULL;
-		ip6h = ipv6_hdr(skb);
 		if (unlikely(ip6h->version != 6 ||
 			     ip6h->nexthdr != IPPROTO_TCP))
 			return NULL;
-		th = (const struct tcphdr *)(ip6h + 1);
-	} else {
-		const struct iphdr *iph;
-
-		if (unlikely(!pskb_may_pull(skb, sizeof(*iph) + sizeof(*th))))
-			return NULL;
-		iph = ip_hdr(skb);
-		if (unlikely(iph->version != 4 ||
-			     iph->ihl != sizeof(*iph) / 4 ||
-			     iph->protocol != IPPROTO_TCP ||
-			     ip_is_fragment(iph)))
-			return NULL;
-		th = (const struct tcphdr *)(iph + 1);
+		return (const struct tcphdr *)(ip6h + 1);
 	}
-	return th;
+	if (unlikely(iph->version != 4 || iph->ihl != sizeof(*iph) / 4 ||
+		     iph->protocol != IPPROTO_TCP || ip_is_fragment(iph)))
+		return NULL;
+	return (const struct tcphdr *)(iph + 1);
 }
 
 static struct chimney_flow *
@@ -294,6 +289,18 @@ receive6(struct chimney_dev *cdev, struct sk_buff *skb)
 	return receive(cdev, skb, true);
 }
 
+/* Drivers may leave the headers in a fragment, where GRO has not been. */
+static noinline unsigned int receive_split(struct chimney_dev *cdev,
+					   struct sk_buff *skb,
+					   const struct nf_hook_state *state,
+					   unsigned int len)
+{
+	if (!atomic_read(&cdev->cnet->nr_offloaded) || skb_shared(skb) ||
+	    !pskb_may_pull(skb, len))
+		return NF_ACCEPT;
+	return chimney_receive(cdev, skb, state);
+}
+
 /**
  * chimney_receive() - ingress hook of a device
  * @priv: the device's struct chimney_dev
@@ -310,12 +317,17 @@ unsigned int chimney_receive(void *priv, struct sk_buff *skb,
 	struct chimney_dev *cdev = priv;
 
 	if (likely(skb->protocol == htons(ETH_P_IP))) {
+		if (unlikely(!headers_linear(skb, TCP4_LEN)))
+			return receive_split(cdev, skb, state, TCP4_LEN);
 		if (likely(!known_ports(cdev->cnet, skb, sizeof(struct iphdr))))
 			return NF_ACCEPT;
 		return receive4(cdev, skb);
 	}
-	if (skb->protocol == htons(ETH_P_IPV6) &&
-	    known_ports(cdev->cnet, skb, sizeof(struct ipv6hdr)))
-		return receive6(cdev, skb);
+	if (skb->protocol == htons(ETH_P_IPV6)) {
+		if (unlikely(!headers_linear(skb, TCP6_LEN)))
+			return receive_split(cdev, skb, state, TCP6_LEN);
+		if (known_ports(cdev->cnet, skb, sizeof(struct ipv6hdr)))
+			return receive6(cdev, skb);
+	}
 	return NF_ACCEPT;
 }
