@@ -64,7 +64,7 @@ two() {
 }
 
 # More captures than filters are looked at: what is not looked at wants everything.
-many() {
+many_captures() {
 	local port=$((port_next++)) captures=()
 	talk $port "${BUSY[@]}" -- $B4 || return
 	for _ in {1..16}; do
@@ -103,7 +103,7 @@ ktap_test_result "tcpdump for port 22 on the device" beside $B4 -i eth0
 ktap_test_result "tcpdump for port 22 on all devices, IPv6" beside $B6 -i any
 ktap_test_result "the capture is there before the gate" before_gate
 ktap_test_result "two captures, one of which wants the flow" two
-ktap_test_result "more captures than the gate looks at the filters of" many
+ktap_test_result "more captures than the gate looks at the filters of" many_captures
 ktap_test_result "a filter for a TCP flag" uncertain
 ktap_test_result "$rounds random filters, IPv4" random $A4 $B4
 ktap_test_result "$rounds random filters, IPv6" random $A6 $B6

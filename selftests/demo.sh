@@ -125,7 +125,6 @@ hosts() {
 	say "nginx, netserver and talk (which echoes) listen in host-b"
 	say "packets by the path are counted in /sys/class/net/eth0/chimney/, all of a connection by nft at the device's edge"
 }
-serving() { [ -n "$(b ss -Hltn "sport = :$1")" ]; }
 
 # Path: device counters in /sys/class/net/eth0/chimney/. All: nft counters at the device and in IP (demo/ledger.nft).
 web() {

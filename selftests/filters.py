@@ -4,10 +4,10 @@
 Gives a capture one random filter after the other, and looks whether the gate tells rightly if a flow is any of it.
 
   filters.py LPORT ADDRESS ADDRESS ROUNDS SEED
-      captures on eth0 of host-a, where LPORT at the first ADDRESS is a busy flow of
-      messages of 100 bytes. In each round, a filter as tcpdump would
-      have it, made of what flows differ by and of what their packets do: while it lets packets of the flow pass, the flow
-      has to be in the host, and if nothing but addresses, ports and protocols keeps them out, it has to be on the path.
+      captures on eth0 of host-a, where LPORT at the first ADDRESS is a busy flow of messages of 100 bytes. In each round,
+      a filter as tcpdump would have it, made of what flows differ by and of what their packets do: while it lets packets
+      of the flow pass, the flow has to be in the host, and if nothing but addresses, ports and protocols keeps them out,
+      it has to be on the path.
 """
 import ctypes
 import json

@@ -58,20 +58,6 @@ verdict_gone() {
 uploads_more() { (($(reason_count not-judged) > $1)); }
 
 MANY=2000
-many() {
-	local answer
-	echo "$*" >&"${dialer[1]}" && read -rt "$WAIT" answer <&"${dialer[0]}" && [ "$answer" = "$*" ]
-}
-many_start() {
-	nsenter --net=/run/netns/host-b "$DIR"/many listen 7100 &
-	pids+=($!)
-	coproc dialer { exec nsenter --net=/run/netns/host-a "$DIR"/many dial; }
-	# shellcheck disable=SC2154 # that is what coproc calls it
-	pids+=("$dialer_PID")
-	until_true serving 7100
-}
-serving() { [ -n "$(b ss -Hltn "sport = :$1")" ]; }
-
 # The gate is loaded with as little room for verdicts as it makes at all; flows may be as many as ever.
 little_room() {
 	local room most=0
@@ -80,7 +66,7 @@ little_room() {
 	chimneyctl gate load || return
 	echo 65536 >/sys/kernel/chimney/max_flows
 	room=$(bpftool -j map show pinned $VERDICTS | jq .max_entries)
-	((room < MANY)) && many_start && many open $MANY $B4 7100 || return
+	((room < MANY)) && many_start 7100 && many open $MANY $B4 7100 || return
 	for _ in {1..5}; do
 		many exchange 10 || return
 		if (($(verdicts) > most)); then most=$(verdicts); fi

@@ -144,7 +144,22 @@ listener() {
 	pids+=($!)
 	until_true listening
 }
-listening() { [ -n "$(b ss -Hltn "sport = :$PORT")" ]; }
+listening() { serving "$PORT"; }
+serving() { [ -n "$(b ss -Hltn "sport = :$1")" ]; }
+
+# Many connections at once (many.c): many_start PORT has host-b listen there, many COMMAND... has host-a do it.
+many_start() {
+	nsenter --net=/run/netns/host-b "$DIR"/many listen "$1" &
+	pids+=($!)
+	coproc dialer { exec nsenter --net=/run/netns/host-a "$DIR"/many dial; }
+	# shellcheck disable=SC2154 # that is what coproc calls it
+	pids+=("$dialer_PID")
+	until_true serving "$1"
+}
+many() {
+	local answer
+	echo "$*" >&"${dialer[1]}" && read -rt "$WAIT" answer <&"${dialer[0]}" && [ "$answer" = "$*" ]
+}
 
 # talk LPORT [OPTIONS] -- ADDRESS: starts a conversation from host-a; its output is in $talk_out.LPORT. Stop it with
 # talk_stop LPORT, whose status tells whether every byte came back as it was sent.

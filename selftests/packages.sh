@@ -80,14 +80,13 @@ first_boot() {
 starts_with_machine() { until_true active && gate_attached && ! systemctl -q is-failed chimney; }
 obeys_settings() { [ "$(cat /sys/kernel/chimney/max_flows)" = 12345 ]; }
 
-serving() { [ -n "$(b ss -Hltn "sport = :80")" ]; }
 download() {
 	local folder before
 	folder=$(mktemp -d)
 	head -c 8M /dev/urandom >"$folder/file"
 	nsenter --net=/run/netns/host-b python3 -m http.server -d "$folder" 80 >/dev/null 2>&1 &
 	pids+=($!)
-	until_true serving || return
+	until_true serving 80 || return
 	before=$(dev_a rx_bytes)
 	a curl -sS --limit-rate 500K -o "$folder/copy" http://$B4/file && cmp "$folder/file" "$folder/copy" || return
 	say "$(($(dev_a rx_bytes) - before)) bytes by the path"
