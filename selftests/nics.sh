@@ -18,12 +18,20 @@ mtu() { # BYTES COMMAND...: with this MTU on both ends
 }
 
 bare() { # COMMAND...: with all that the NIC does for TCP switched off
-	local host
+	local host status
+	local -A on
 	for host in host-a host-b; do
-		nsenter --net=/run/netns/$host ethtool -K eth0 tx off rx off tso off gso off gro off sg off >/dev/null 2>&1
+		on[$host]=$(nsenter --net=/run/netns/$host ethtool -k eth0 | sed -En "s/^\s*($switchable): on$/\1 on/p")
+		offloads $host "${on[$host]// on/ off}"
 	done
 	reachable && "$@"
+	status=$?
+	for host in host-a host-b; do offloads $host "${on[$host]}"; done
+	reachable && return $status
 }
+switchable="rx-checksumming|tx-(checksum-|scatter-gather|tcp).*|generic-(segmentation|receive)-offload"
+# shellcheck disable=SC2086 # words
+offloads() { nsenter --net=/run/netns/"$1" ethtool -K eth0 $2 >/dev/null; }
 
 # model: what the module finds the driver to be called is what lib.sh calls the NIC, but for one.
 declare -A driver=([e1000e]=e1000e [igb]=igb [vmxnet3]=vmxnet3 [rtl8139]=8139cp)
