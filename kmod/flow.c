@@ -877,6 +877,9 @@ void chimney_flow_finish(struct chimney_flow *flow, struct sock *sk)
 	if (icsk->icsk_af_ops == &flow->ops)
 		WRITE_ONCE(icsk->icsk_af_ops, flow->host_ops);
 	flow_unroute(flow);
+	/* if it goes on, it shall not wait long to be judged */
+	if (sk->sk_state == TCP_ESTABLISHED)
+		WRITE_ONCE(flow->cnet->moment, jiffies);
 	WRITE_ONCE(flow->state, CHIMNEY_IN_HOST);
 	flow_event(flow, CHIMNEY_UPLOADING, CHIMNEY_IN_HOST, CHIMNEY_NONE);
 
@@ -901,7 +904,7 @@ static u32 flows_revoke_net(struct chimney_net *cnet,
 
 	spin_lock_bh(&cnet->lock);
 	WRITE_ONCE(cnet->epoch_gp, start_poll_synchronize_rcu());
-	WRITE_ONCE(cnet->epoch_start, jiffies);
+	WRITE_ONCE(cnet->moment, jiffies);
 	/* see flow_publish() */
 	atomic64_inc_return(&cnet->epoch);
 	cnet->revoked = *selector;

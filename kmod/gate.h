@@ -19,8 +19,9 @@ struct sock_common;
  *	reasons that it found against the flow, 0 for none.  A gate that finds
  *	both directions clean in one epoch calls the kfunc chimney_offer() from
  *	here.  @sk is the flow's socket, not locked.
- *	Not every packet is shown: every 8th of a direction while the flow is
- *	young or the epoch is, every 256th later.
+ *	Not every packet is shown: of a direction that has had N segments every
+ *	(N / 2)th, but at least every 2048th, and every 8th while N or the epoch
+ *	is young and when a flow has just been sent back to the host.
  * @changed: told that a flow has changed its state; may be NULL
  * @stands: asked once a second about every offloaded flow that has had packets
  *	since: does the verdict still stand?  If not, the flow is uploaded.  May

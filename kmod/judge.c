@@ -29,21 +29,25 @@
 #include "path.h"
 
 /*
- * Segments of one direction between two samples: while the flow is young or
- * the policy has changed a moment ago (longer than flows are held down by
- * default), and later.
+ * Segments of one direction between two samples: about half of those that
+ * the flow has had, so that one of which there are few need not wait for long,
+ * within these limits (both powers of two); and the fewest for a moment after
+ * the policy has changed or a flow was sent back to the host (a longer one than
+ * it is held down by default).
  */
 #define CHIMNEY_SAMPLE_FIRST	8
-#define CHIMNEY_SAMPLE_LATER	2048
-#define CHIMNEY_SAMPLE_YOUNG	256		/* segments */
+#define CHIMNEY_SAMPLE_LAST	2048
 #define CHIMNEY_SAMPLE_MOMENT	(2 * HZ)
 
 static u32 sample_mask(const struct chimney_net *cnet, u32 segs)
 {
-	return (segs < CHIMNEY_SAMPLE_YOUNG ||
-		time_before(jiffies, READ_ONCE(cnet->epoch_start) +
-				     CHIMNEY_SAMPLE_MOMENT) ?
-		CHIMNEY_SAMPLE_FIRST : CHIMNEY_SAMPLE_LATER) - 1;
+	u32 every = CHIMNEY_SAMPLE_FIRST;
+
+	if (!time_before(jiffies, READ_ONCE(cnet->moment) +
+				  CHIMNEY_SAMPLE_MOMENT))
+		every = clamp(rounddown_pow_of_two(segs | 1) / 2,
+			      CHIMNEY_SAMPLE_FIRST, CHIMNEY_SAMPLE_LAST);
+	return every - 1;
 }
 
 static u32 skb_segs(const struct sk_buff *skb)

@@ -30,7 +30,7 @@
  *	is void
  * @epoch_gp: RCU grace period that has to end before packets are judged in
  *	@epoch: one that is judged now may have passed the rules of the last
- * @epoch_start: when @epoch began, in jiffies
+ * @moment: when @epoch began or a flow was sent back to the host, jiffies
  * @revoked: whose verdicts became void when it began, by @lock
  * @revoked_for: why
  * @raw4: bucket in which IPv4 raw sockets on TCP would be found
@@ -49,7 +49,7 @@ struct chimney_net {
 	atomic_t ports[1 << CHIMNEY_PORTS_BITS];
 	atomic64_t epoch;
 	unsigned long epoch_gp;
-	unsigned long epoch_start;
+	unsigned long moment;
 	struct chimney_selector revoked;
 	enum chimney_reason revoked_for;
 	struct hlist_head *raw4;
