@@ -77,7 +77,7 @@ gone_nft() { b nft delete table inet s; }
 refused_nft() { b nft list counter inet s refused | awk '/packets/ { print $2 }'; }
 
 fades_nft() {
-	nft_set "flags timeout;" "tcp dport $PORT tcp sport != @ports counter name refused drop" && stay_nft $flow && stay_nft $other
+	nft_set "flags timeout;" "tcp dport $PORT tcp sport != @ports counter name refused drop" && stay_nft "$flow" && stay_nft "$other"
 }
 fade_nft() { b nft "delete element inet s ports { $1 }; add element inet s ports { $1 timeout 2s }"; }
 stay_nft() { nft_element add "$1" timeout 1d; }
@@ -92,7 +92,7 @@ gone_ipset() {
 	b ${ip}tables-legacy -F && b ipset destroy ports && sets_rule
 }
 fades_ipset() {
-	b ipset create ports bitmap:port range 0-65535 timeout 86400 && stay_ipset $flow && stay_ipset $other &&
+	b ipset create ports bitmap:port range 0-65535 timeout 86400 && stay_ipset "$flow" && stay_ipset "$other" &&
 		ipset_drops -I ! --match-set ports
 }
 fade_ipset() { b ipset -exist add ports "$1" timeout 2; }
@@ -134,28 +134,31 @@ other_namespace() {
 	[ "$(flow_b $flow .offloads)" = "$before" ] && until_true offloaded $flow && talk_stop $flow
 }
 
-families() { # MORE ORDERS
-	local order
+# of_family "TOOL..." ORDER...
+of_family() {
+	local tool order
 	ktap_test_result "$ip: ipset add and del" cut_off refused_legacy add del
 	ktap_test_result "$ip: ipset swap and flush" cut_off refused_legacy swap flush
 	ktap_test_result "$ip: conntrack mark" cut_off refused mark unmark
 	ktap_test_result "$ip: iptables-legacy in another namespace" other_namespace
-	for order in during "$@"; do
-		ktap_test_result "$ip: nft, elements time out, rule put $order" by_itself $order fades nft fade_nft stay_nft
-		ktap_test_result "$ip: nft, a rule adds, put $order" by_itself $order knock nft knock forget_nft
-		ktap_test_result "$ip: ipset, elements time out, rule put $order" by_itself $order fades ipset fade_ipset stay_ipset
-		ktap_test_result "$ip: SET adds to an ipset, put $order" by_itself $order knock ipset knock forget_ipset
+	for order in "${@:2}"; do
+		for tool in $1; do
+			ktap_test_result "$ip: $tool, elements time out, rules put $order" \
+				by_itself "$order" fades "$tool" "fade_$tool" "stay_$tool"
+			ktap_test_result "$ip: $tool, a rule adds, put $order" by_itself "$order" knock "$tool" knock "forget_$tool"
+		done
 	done
 }
 
 ktap_print_header
-ktap_set_plan 20
+ktap_set_plan "$(long && echo 20 || echo 18)"
 port_next=29000
 topology veth && marks && gate_load && listener || ktap_exit_fail_msg "topology"
 ip=ip ipv=ipv4 family='' from=$A4 peer=$B4 to=$B4
 sets || ktap_exit_fail_msg "sets"
-families before
+of_family "nft ipset" during before
 ip=ip6 ipv=ipv6 family='family inet6' from=$A6 peer=$B6 to=[$B6]
 sets || ktap_exit_fail_msg "sets"
-families
+# a rule of nftables does the same with a set whatever the family
+of_family "ipset $(long && echo nft)" during
 ktap_finished
