@@ -18,6 +18,15 @@ static __always_inline bool conntrack_has_ext(const struct nf_conn *ct, int id)
 	return offset;
 }
 
+/* "ct state established", in either direction */
+static __always_inline bool conntrack_established(const struct sk_buff *skb)
+{
+	unsigned int info = skb->_nfct & 7;
+
+	return skb->_nfct & ~7UL &&
+	       (info == IP_CT_ESTABLISHED || info == IP_CT_ESTABLISHED_REPLY);
+}
+
 static __always_inline u64 conntrack_judge(const struct sk_buff *skb)
 {
 	const struct nf_conn *ct = (void *)(skb->_nfct & ~7UL);

@@ -128,7 +128,7 @@ u64 BPF_PROG(judge, struct sk_buff *skb, struct sock *sk,
 	bpf_probe_read_kernel(&key, sizeof(key), &packet->flow);
 	reasons = ipsec_judge(skb, packet) | conntrack_judge(skb) |
 		  ipvs_judge(skb) | capture_judge(skb, packet, &key, &blind_taps) |
-		  packet_rules_judge(packet) | rewritten_judge(packet, &key) |
+		  packet_rules_judge(skb, packet) | rewritten_judge(packet, &key) |
 		  site_judge(sk, &key);
 
 	verdict = verdict_of(&key, dir);

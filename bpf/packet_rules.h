@@ -15,6 +15,10 @@
  * with ACK, no fragment, no IP options, of an established connection.  A rule is
  * read up to a comparison that no such packet passes ("ct state new", "tcp flags
  * syn", "meta l4proto udp").  What is not understood counts as a difference.
+ * Behind "ct state established accept" a base chain has packets of those flows
+ * only that conntrack does not hold: for others what follows is no difference.
+ * (Single packets of a tracked connection may be INVALID; TCP discards these, as
+ * a rule, and "ct state invalid drop" is no difference either.)
  * Of rules for other packets (udp, a chain of a router) what they do with sets
  * is read.  Then come the tables of iptables-legacy (xt_rules.h).
  *
@@ -41,6 +45,8 @@
 #define NFT_EXTHDR_F_PRESENT		1
 #define NFT_EXTHDR_OP_IPV6		0
 #define NFT_EXTHDR_OP_IPV4		2
+#define NFT_REG_VERDICT			0
+#define NF_ACCEPT			1
 
 enum nft_meta_key {
 	META_PROTOCOL = 1, META_PRIORITY, META_MARK, META_IIF, META_OIF,
@@ -80,6 +86,7 @@ enum nft_ct_key {
 #define CT_STATES	0x43
 /* of a connection's first packets: RELATED and NEW */
 #define CT_STATES_FIRST	0x0c
+#define CT_ESTABLISHED	0x02
 
 /* Bits of TCP's byte of flags: which differ, which are known, and what they are. */
 #define TCP_FLAGS_VARY	0xe8
@@ -163,6 +170,9 @@ struct nft_exthdr___some {
 } __attribute__((preserve_access_index));
 
 struct nft_immediate_expr___some {
+	struct {
+		u32 data[4];
+	} data;
 	u8 dreg;
 } __attribute__((preserve_access_index));
 
@@ -302,6 +312,12 @@ struct walk {
 	bool tracked;		/* it is a chain for which conntrack comes before */
 	bool counts;		/* it is one that the path passes by */
 	bool met;		/* nothing has kept the path's packets from here */
+	bool accepted;		/* ... but those of what is established in conntrack */
+	bool sure;		/* these do come here, in their chain and rule */
+	u32 state;		/* what they have in this register as their state, */
+	u32 state_reg;		/* or 0 */
+	bool behind;		/* what differs was found where they do not come */
+	bool used_behind;	/* likewise a set is used that rules change */
 	bool gen_1;
 	struct walk_kind kinds[WALK_KINDS];	/* of late */
 };
@@ -590,6 +606,46 @@ static __noinline enum rule_step rule_expr(struct walk *walk, u64 ops, u64 name)
 	return rule_use(now);
 }
 
+static __always_inline void rule_state(struct walk *walk, u32 reg, u32 state)
+{
+	walk->state_reg = reg;
+	walk->state = state;
+}
+
+/* Follows what is established through an expression, "accept" in particular. */
+static __noinline int rule_established(struct walk *walk, u64 ops, u64 name)
+{
+	u64 priv = walk->expr +
+		   bpf_core_field_offset(struct nft_expr___some, data);
+	const struct nft_immediate_expr___some *immediate = (void *)priv;
+	const struct nft_bitwise_fast_expr___some *bitwise = (void *)priv;
+	const struct nft_cmp_fast_expr___some *cmp = (void *)priv;
+	const struct nft_ct___some *ct = (void *)priv;
+	u32 reg = walk->state_reg;
+
+	if (!walk->sure || NAMED("counter"))
+		return 0;
+	if (NAMED("ct") && bpf_core_type_exists(struct nft_ct___some) &&
+	    BPF_CORE_READ_BITFIELD_PROBED(ct, key) == CT_STATE) {
+		rule_state(walk, BPF_CORE_READ(ct, dreg), CT_ESTABLISHED);
+	} else if (ops == nft_bitwise_fast && reg &&
+		   BPF_CORE_READ(bitwise, sreg) == reg &&
+		   BPF_CORE_READ(bitwise, dreg) == reg) {
+		rule_state(walk, reg, (walk->state & BPF_CORE_READ(bitwise, mask)) ^
+				      BPF_CORE_READ(bitwise, xor));
+	} else if (ops == nft_cmp_fast && reg &&
+		   BPF_CORE_READ(cmp, sreg) == reg) {
+		walk->sure = ((walk->state & BPF_CORE_READ(cmp, mask)) ==
+			      BPF_CORE_READ(cmp, data)) != BPF_CORE_READ(cmp, inv);
+	} else {
+		walk->accepted |= NAMED("immedia") &&
+				  BPF_CORE_READ(immediate, dreg) == NFT_REG_VERDICT &&
+				  BPF_CORE_READ(immediate, data.data[0]) == NF_ACCEPT;
+		walk->sure = false;
+	}
+	return 0;
+}
+
 static __always_inline struct walk_kind *walk_kind(struct walk *walk, u64 ops)
 {
 	struct walk_kind *kind = &walk->kinds[ops / 128 % WALK_KINDS];
@@ -613,10 +669,20 @@ static __always_inline enum walk_step walk_expr(struct walk *walk)
 
 	rule_sets(walk, ops, kind->name);
 	if (walk->met) {
+		bool used = walk->sets.nft_used, ip_used = walk->sets.ipset_used;
+
 		NOW(walk->step) = rule_expr(walk, ops, kind->name);
-		if (NOW(walk->step) == RULE_DIFFERS)
+		if (NOW(walk->step) == RULE_DIFFERS && !walk->accepted)
 			return WALK_FOUND;
+		if (walk->accepted) {
+			walk->behind |= NOW(walk->step) == RULE_DIFFERS;
+			walk->used_behind |= walk->sets.nft_used != used ||
+					     walk->sets.ipset_used != ip_used;
+			walk->sets.nft_used = used;
+			walk->sets.ipset_used = ip_used;
+		}
 		walk->met = NOW(walk->step) == RULE_NEXT;
+		rule_established(walk, ops, kind->name);
 	}
 	walk->expr += kind->size;
 	return kind->size ? WALK_ON : WALK_FOUND;
@@ -636,6 +702,8 @@ static __always_inline enum walk_step walk_rule(struct walk *walk)
 	walk->end = walk->expr + BPF_CORE_READ_BITFIELD_PROBED(rule, dlen);
 	walk->rule = walk->end;
 	walk->met = walk->counts;
+	walk->sure = walk->met && walk->tracked && !walk->accepted;
+	walk->state_reg = 0;
 	__builtin_memset(&walk->now, 0, sizeof(walk->now));
 	return WALK_ON;
 }
@@ -651,6 +719,7 @@ static __always_inline bool chain_counts(struct walk *walk, u64 chain)
 	u32 hook;
 
 	walk->tracked = false;
+	walk->accepted = false;
 	if (!(BPF_CORE_READ_BITFIELD_PROBED(any, flags) & NFT_CHAIN_BASE))
 		return true;
 	base = (void *)(chain - bpf_core_field_offset(struct nft_base_chain___some,
@@ -779,26 +848,37 @@ static __noinline bool walk_xt(struct walk *walk, const struct net *net)
 	return NOW(walk->xt.step) == WALK_CLEAN;
 }
 
+enum walk_finding {
+	WALK_FINDS_NONE,
+	WALK_FINDS_BEHIND,	/* where nothing comes that is established */
+	WALK_FINDS,
+};
+
 /*
- * Whether a namespace has none of these rules; if they could not be read to the
- * end, it has.  Where a module is not there, it has none of its rules.
+ * What a namespace has of these rules; if they could not be read to the end, it
+ * has them.  Where a module is not there, it has none of its rules.
  * Context: RCU read side, preemption disabled.
  */
-static __noinline bool walk_finds_none(const struct net *net)
+static __noinline enum walk_finding walk_finds(const struct net *net)
 {
 	u32 zero = 0;
 	struct walk *walk = bpf_map_lookup_elem(&walk_state, &zero);
 
 	if (!walk)
-		return false;
+		return WALK_FINDS;
 	__builtin_memset(walk, 0, sizeof(*walk));
 	walk->sets.ip_sets = ip_sets_of(net);
 	if (packet_rules_readable() && !walk_nft(walk, net))
-		return false;
+		return WALK_FINDS;
 	if (xt_rules_readable() && !walk_xt(walk, net))
-		return false;
-	return !(walk->sets.ipset_used && walk->sets.ipset_changed) &&
-	       !(walk->sets.nft_used && walk->sets.nft_changed);
+		return WALK_FINDS;
+	if ((walk->sets.ipset_used && walk->sets.ipset_changed) ||
+	    (walk->sets.nft_used && walk->sets.nft_changed))
+		return WALK_FINDS;
+	if (walk->behind || (walk->used_behind && (walk->sets.ipset_changed ||
+						   walk->sets.nft_changed)))
+		return WALK_FINDS_BEHIND;
+	return WALK_FINDS_NONE;
 }
 
 /* It fails when another walk has ended at this moment. */
@@ -825,6 +905,7 @@ int BPF_PROG(packet_rules_walk, u64 address)
 	const struct net *net = (void *)address;
 	const struct chimney_rule_walks none = {};
 	struct chimney_rule_walks *walks;
+	enum walk_finding finding;
 	u64 key, number;
 
 	/* so that the verifier need not look at all of it with and without */
@@ -845,7 +926,10 @@ int BPF_PROG(packet_rules_walk, u64 address)
 		walk_note(&walks->known, number);
 	else
 		walk_found = true;
-	if (walk_finds_none(net))
+	finding = walk_finds(net);
+	if (finding != WALK_FINDS)
+		walk_note(&walks->clean_established, number);
+	if (finding == WALK_FINDS_NONE)
 		walk_note(&walks->clean, number);
 	else
 		walk_found = true;
@@ -869,7 +953,7 @@ static __always_inline void packet_rules_changed(const struct net *net)
 	revoke_netns(netns_cookie(net), CHIMNEY_RULES);
 }
 
-static __always_inline u64 walk_reasons(u64 netns)
+static __always_inline u64 walk_reasons(u64 netns, bool established)
 {
 	struct chimney_rule_walks *walks;
 	u64 reasons = 0, begun;
@@ -882,16 +966,18 @@ static __always_inline u64 walk_reasons(u64 netns)
 	if (!walks)
 		return 0;
 	begun = NOW(walks->begun);
-	if (NOW(walks->clean) != begun)
+	if (NOW(walks->clean) != begun &&
+	    !(established && NOW(walks->clean_established) == begun))
 		reasons |= CHIMNEY_MASK(PACKET_RULES);
 	if (NOW(walks->known) != begun)
 		reasons |= CHIMNEY_MASK(UNKNOWN_HOOK);
 	return reasons;
 }
 
-static __always_inline u64 packet_rules_judge(const struct chimney_packet *packet)
+static __always_inline u64 packet_rules_judge(const struct sk_buff *skb,
+					      const struct chimney_packet *packet)
 {
-	return walk_reasons(packet->flow.netns);
+	return walk_reasons(packet->flow.netns, conntrack_established(skb));
 }
 
 /* A table that belongs to a process goes with it, without a transaction. */
@@ -903,7 +989,7 @@ int BPF_PROG(packet_rules_owner, struct notifier_block *nb, unsigned long event,
 
 	if (event != NETLINK_URELEASE ||
 	    BPF_CORE_READ(notify, protocol) != NETLINK_NETFILTER ||
-	    !(walk_reasons(netns_cookie(net)) & CHIMNEY_MASK(PACKET_RULES)))
+	    !(walk_reasons(netns_cookie(net), false) & CHIMNEY_MASK(PACKET_RULES)))
 		return 0;
 	packet_rules_changed(net);
 	return 0;

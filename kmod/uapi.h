@@ -340,6 +340,8 @@ struct chimney_rule_change {
  *	have to stay in the host
  * @known: number of the last time that every netfilter hook was known
  * @hook: function of one that was not; it may be gone
+ * @clean_established: as @clean, but for flows that conntrack does not hold as
+ *	established
  *
  * Only what was found the last time counts.  Value of the map "rule_walks",
  * whose key is the namespace's cookie.
@@ -349,6 +351,7 @@ struct chimney_rule_walks {
 	__u64 clean;
 	__u64 known;
 	char hook[CHIMNEY_HOOK_NAME_LEN];
+	__u64 clean_established;
 };
 
 /**

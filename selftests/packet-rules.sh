@@ -249,6 +249,46 @@ elsewhere() {
 		until_true all_are host-b "$FREE" && all talk_stop
 }
 
+# Rules that tell packets apart, behind one that accepts what is established: no flow's packets come to them ...
+established() { # RULE...: in either direction before these rules; what is not to be is held, or dropped
+	local rules
+	rules="$1; meta length > 60000 drop; ip saddr @fades drop; tcp dport vmap @grows; ip ttl 3 drop;"
+	a nft -f - <<-END
+		destroy table inet f
+		table inet f {
+			set fades { type ipv4_addr; flags timeout; }
+			map grows { type inet_service : verdict; flags dynamic; size 9; }
+			chain out { type filter hook output priority ${2:-0}; $rules }
+			chain in { type filter hook input priority ${2:-0}; $rules }
+		}
+	END
+}
+behind=("ct state established accept" "ct state established,related counter accept"
+	"meta mark 7 drop; ct state new drop; ct state != new accept" "ct state & (established | new) != 0 accept")
+# ... but for those that may come past it, or are not established for conntrack
+not_behind=("ct state established" "ct state related accept" "ct state != established accept" "ct state established return"
+	"ct state established meta mark 0 accept" "meta mark 0 ct state established accept" "ct mark 0 accept"
+	"ct state established tcp dport 1-65535 accept" "ct state invalid,untracked accept")
+after_accept() {
+	local rule bad=0
+	talk_both -i 25 && until_true free || return
+	for rule in "${behind[@]}"; do
+		established "$rule" && until_true free && all progress && free && continue
+		say "held: $rule"
+		bad=1
+	done
+	for rule in "${not_behind[@]}"; do
+		established "$rule" && until_true held && no_table && until_true free && continue
+		say "free: $rule"
+		bad=1
+	done
+	established "ct state established accept" -250 && until_true held && no_table && until_true free || bad=1
+	established "ct state established accept" && until_true free &&
+		a nft "table inet raw { chain c { type filter hook output priority raw; tcp dport $PORT notrack; }; }" &&
+		until_true held && no_table && until_true free || bad=1
+	all talk_stop && return $bad
+}
+
 # Some of them are nftables' own, others matches of xtables.
 iptables_nft() {
 	local rule
@@ -277,7 +317,7 @@ owned() {
 
 v4=33000 v6=33001
 ktap_print_header
-ktap_set_plan 14
+ktap_set_plan 15
 topology veth && sets_legacy && in_table "meta length > 60000 drop" &&
 	in_legacy "INPUT -p tcp --tcp-flags URG URG -j DROP" && gate_load && listener || ktap_exit_fail_msg "topology"
 tool=table
@@ -287,6 +327,7 @@ three_orders "what is long is dropped" "meta length > 500 counter name stopped d
 there=received_a
 three_orders "what is long is dropped, received" "in meta length > 500 counter name stopped drop"
 ktap_test_result "rules in another namespace" elsewhere
+ktap_test_result "behind a rule that accepts what is established" after_accept
 ktap_test_result "rules of iptables-nft" iptables_nft
 ktap_test_result "a table that ends with its owner" owned
 ktap_test_result "${#differs[@]} rules that tell packets apart" kinds "${differs[@]}"

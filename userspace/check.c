@@ -667,7 +667,10 @@ static int check_packet_rules(struct check *check)
 	}
 	if (walks.clean != walks.begun) {
 		obj = finding(check, CHIMNEY_PACKET_RULES);
-		tell(obj, "scope", "all flows" HERE);
+		tell(obj, "scope", "%s",
+		     walks.clean_established == walks.begun ?
+		     "flows" HERE " that conntrack does not hold" :
+		     "all flows" HERE);
 		tell(obj, "object",
 		     "a rule that tells packets of a flow apart, or a set that changes by itself");
 		tell(obj, "advice",
