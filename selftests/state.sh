@@ -88,11 +88,16 @@ stays_in_host() { # REASON LPORT: it is not offloaded in turns either
 }
 never() { [ "$(flow "$1" .offloads)" = 0 ]; }
 
+# They are connected, and send something that is no segment: nobody may take them for sockets of TCP (KASAN would tell).
 raw_socket() {
-	nsenter --net=/run/netns/host-a python3 -c 'import signal, socket
+	nsenter --net=/run/netns/host-a python3 -c 'import signal, socket, sys
 s = [socket.socket(f, socket.SOCK_RAW, socket.IPPROTO_TCP) for f in (socket.AF_INET, socket.AF_INET6)]
+for raw, address in zip(s, sys.argv[1:]):
+    raw.connect((address, 0))
+    for _ in range(16):
+        raw.send(bytes(20))
 print("open", flush=True)
-signal.pause()' >"$talk_out.raw" &
+signal.pause()' $B4 $B6 >"$talk_out.raw" &
 	raw_pid=$!
 	pids+=($!)
 	until_true grep -q open "$talk_out.raw"
