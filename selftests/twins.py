@@ -47,12 +47,13 @@ def fail(what):
     sys.exit(1)
 
 
-def until(condition, what):
-    """WHAT is what is awaited, or tells it when it has not come."""
-    end = time.monotonic() + WAIT
+def until(condition, what, longer=0):
+    """WHAT is what is awaited, or tells it when it has not come; it may take so much longer than WAIT."""
+    limit = WAIT + longer
+    end = time.monotonic() + limit
     while not condition():
         if time.monotonic() > end:
-            fail(f"waited {WAIT} s in vain for: {what() if callable(what) else what}")
+            fail(f"waited {limit:.0f} s in vain for: {what() if callable(what) else what}")
 
 
 # namespaces and commands
@@ -190,6 +191,8 @@ class Connection:
         except OSError as e:
             if e.errno in (errno.EAGAIN, errno.ENOBUFS):
                 fail(f"{self}: {e}")
+            # a reset does not take what had come before
+            self.hear(pair, side)
             self.dead[pair, side] = True
         # what an end cannot say any more is missed at the other end of both pairs
         self.sent[pair, side] += length
@@ -632,8 +635,11 @@ class Twins:
         self.stopped += len(directions) - len(through)
         return through == directions and not any(any(c.dead.values()) for c in conversations)
 
-    def heal(self):
-        """No rules: what was said arrives. Those that were reset are replaced, or one of the others."""
+    def heal(self, since):
+        """
+        No rules: what was said arrives. Those that were reset are replaced, or one of the others. What was stopped is
+        sent again in ever longer intervals, the last of which may be as long as all that was before.
+        """
         gone = [c for c in conversations if any(c.dead.values())]
         left = [c for c in conversations if c not in gone]
         for c in left:
@@ -641,7 +647,8 @@ class Twins:
                 for pair in PAIRS:
                     c.say(pair, side, 1)
         for c in left:
-            until(c.complete, lambda: f"{c}: all that was said, without a rule: said {c.sent}, got {c.got}")
+            until(c.complete, lambda: f"{c}: all that was said, without a rule: said {c.sent}, got {c.got}",
+                  time.monotonic() - since)
         if not gone:
             gone = [self.rng.choice(conversations)]
         # Conntrack has it that a connection is closed, even if the reset never came to its socket. Of a connection that
@@ -665,7 +672,7 @@ class Twins:
         steps = kind(self.rng, self.conntrack)
         # a change now and then meets flows that are just about to be offloaded
         early = self.rng.choice((None, None, None, 0, 1, 2, 3))
-        done, before = [], self.stopped
+        done, before, since = [], self.stopped, time.monotonic()
         now = f"in round {number}: {kind.__name__}, conntrack {self.conntrack}, early {early}"
         for commands in steps:
             if early is None:
@@ -682,7 +689,7 @@ class Twins:
         count[1] += self.stopped > before
         for pair in PAIRS:
             apply(pair, undo(done))
-        self.heal()
+        self.heal(since)
 
 
 def main(seed, rounds):
