@@ -72,7 +72,7 @@ filters() {
 		refuses 2 'unknown reason "natt": one of none, no-gate, ' flows reason natt &&
 		refuses 2 'order missing: one of local, remote, state, offloads, packets, bytes, payload' flows sort &&
 		refuses 2 'unknown order "size": one of local, ' flows sort size &&
-		refuses 3 'no device "eth9" that chimney knows' flows dev eth9 &&
+		refuses 3 'no device "eth99" that chimney knows' flows dev eth99 &&
 		refuses 2 'bad value "a" for cgroup: a path from the root of cgroup v2' flows cgroup a &&
 		refuses 3 'no cgroup "/nowhere" in /sys/fs/cgroup' flows cgroup /nowhere
 }
@@ -81,7 +81,7 @@ views() {
 	refuses 2 'unknown format "xml": one of text, json, openmetrics, prometheus' stats -f xml &&
 		refuses 2 'bad option "-x": stats [-f FORMAT] [DEV]' stats -x && refuses 2 'bad option "-f": stats' stats -f &&
 		refuses 2 'unexpected word "eth1"' stats eth0 -f json eth1 &&
-		refuses 3 'no device "eth9" that chimney knows' stats -f prometheus eth9 || return
+		refuses 3 'no device "eth99" that chimney knows' stats -f prometheus eth99 || return
 	for bad in 0 0.09 3601 x 1s nan ""; do
 		refuses 2 "bad value \"$bad\" for -d: seconds, from 0.1 to 3600" top -d "$bad" || return
 	done
@@ -154,11 +154,11 @@ cgroup() {
 device() {
 	chimneyctl -n host-a set dev eth0 off && [ "$(dev_a enable)" = 0 ] && chimneyctl -n host-a set dev eth0 on &&
 		[ "$(dev_a enable)" = 1 ] && refuses 2 'bad value "yes" for dev eth0: on or off' -n host-a set dev eth0 yes &&
-		refuses 3 'no device "eth9" that chimney knows' -n host-a set dev eth9 on &&
+		refuses 3 'no device "eth99" that chimney knows' -n host-a set dev eth99 on &&
 		refuses 2 '"../x" is no name of a device' -n host-a set dev ../x on &&
 		refuses 1 'lo: only Ethernet devices are served' -n host-a set dev lo on &&
 		refuses 2 'DEV missing' set dev && refuses 2 'on or off missing' -n host-a set dev eth0 &&
-		refuses 3 'no device "eth9" that chimney knows' -n host-a stats eth9
+		refuses 3 'no device "eth99" that chimney knows' -n host-a stats eth99
 }
 nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups chimneyctl "$@"; }
 not_root() {
