@@ -276,6 +276,21 @@ static void chimney_dev_speed(struct chimney_dev *cdev)
 	WRITE_ONCE(cdev->speed, speed);
 }
 
+/*
+ * Rules may go by the group of a device.  Of one that is written to sysfs nobody
+ * is told.
+ */
+static void chimney_dev_regrouped(struct chimney_dev *cdev)
+{
+	const struct net_device *dev = cdev->dev;
+
+	ASSERT_RTNL();
+	if (cdev->group == dev->group)
+		return;
+	cdev->group = dev->group;
+	chimney_flows_revoke_dev(dev, CHIMNEY_LINK);
+}
+
 static void chimney_dev_add(struct net_device *dev)
 {
 	struct chimney_dev *cdev;
@@ -290,6 +305,7 @@ static void chimney_dev_add(struct net_device *dev)
 	}
 	cdev->dev = dev;
 	cdev->ifindex = dev->ifindex;
+	cdev->group = dev->group;
 	cdev->cnet = chimney_pernet(dev_net(dev));
 	cdev->driver = chimney_dev_driver(dev);
 	refcount_set(&cdev->ref, 1);
@@ -356,8 +372,10 @@ static int chimney_dev_event(struct notifier_block *nb, unsigned long event,
 		passed_by = chimney_dev_passed_by(dev);
 		rcu_read_unlock();
 		/* the RTNL keeps it */
-		if (cdev)
+		if (cdev) {
 			chimney_dev_speed(cdev);
+			chimney_dev_regrouped(cdev);
+		}
 		/* it may have changed its mode */
 		if (passed_by)
 			chimney_flows_revoke_dev(dev, CHIMNEY_DEVICE);
@@ -367,6 +385,8 @@ static int chimney_dev_event(struct notifier_block *nb, unsigned long event,
 	case NETDEV_CHANGEADDR:
 	case NETDEV_CHANGEUPPER:
 	case NETDEV_CHANGEMTU:
+	/* rules may go by it */
+	case NETDEV_CHANGENAME:
 		chimney_flows_revoke_dev(dev, CHIMNEY_LINK);
 		break;
 	}

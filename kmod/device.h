@@ -37,6 +37,7 @@ struct chimney_dev_stats {
  * @driver: name of its driver, which stays for as long as the device does
  * @enable: the administrator's switch
  * @speed: link speed in Mbit/s, 0 if the driver does not report one
+ * @group: its group when the notifier was last called; under the RTNL
  * @hook: its ingress hook
  * @hooked: @hook is registered; under chimney_mutex
  * @files: its sysfs files are there
@@ -52,6 +53,7 @@ struct chimney_dev {
 	const char *driver;
 	bool enable;
 	u32 speed;
+	int group;
 	struct nf_hook_ops hook;
 	bool hooked;
 	bool files;

@@ -184,8 +184,31 @@ qdiscs() {
 }
 
 ktap_print_header
+# A rule stops what leaves by a device of another name, or in another group: the device becomes one, and is itself again.
+comes_under() { # MATCH CHANGE BACK: the latter for "ip link set"
+	local port
+	local -A arrived
+	a nft "table inet by { counter out { }; chain c { type filter hook output priority 0
+		$1 tcp dport $PORT counter name out drop; }; }" && start || return
+	# shellcheck disable=SC2086 # words
+	ip -n host-a link set $2 && all off_path && until_true more_ruled_out 0 || return
+	for port in $ports; do arrived[$port]=$(segments_b $port); done
+	until_true more_ruled_out $(($(ruled_out) + 4)) || return
+	for port in $ports; do
+		say "segments that arrived before and after: ${arrived[$port]}, $(segments_b $port)"
+		[ "$(segments_b $port)" = "${arrived[$port]}" ] || return
+	done
+	# shellcheck disable=SC2086
+	ip -n host-a link set $3 && goes_on && stop && a nft delete table inet by
+}
+ruled_out() { a nft -j list counter inet by out | jq '.nftables[1].counter.packets'; }
+more_ruled_out() { (($(ruled_out) > $1)); }
+segments_b() { b ss -Htni "dport = :$1" | grep -o 'segs_in:[0-9]*'; }
+device_name() { comes_under "oifname up9" "eth0 name up9" "up9 name eth0"; }
+device_group() { comes_under "oifgroup 9" "eth0 group 9" "eth0 group 0"; }
+
 tests="route_replaced better_route route_meanwhile early_demux multipath gateway_mac gateway_announces path_mtu device_mtu"
-tests="$tests address_removed link_down_up features qdiscs"
+tests="$tests device_name device_group address_removed link_down_up features qdiscs"
 ktap_set_plan "$(wc -w <<<"$tests")"
 routed && count eth0 && count eth1 && gate_load && listener || ktap_exit_fail_msg "topology"
 for t in $tests; do ktap_test_result "${t//_/ }" "$t"; done
