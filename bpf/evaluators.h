@@ -106,6 +106,12 @@ enum rule_module {
 	X("xt_dscp", "dscp_mt6", SKB)				\
 	X("xt_dscp", "tos_mt", SKB)				\
 	X("xt_cpu", "cpu_mt", SKB)				\
+	/* these are the same for all packets until the machine changes */ \
+	X("xt_physdev", "physdev_mt", SKB)			\
+	X("xt_realm", "realm_mt", SKB)				\
+	X("xt_cgroup", "cgroup_mt_v0", SKB)			\
+	X("xt_cgroup", "cgroup_mt_v1", SKB)			\
+	X("xt_cgroup", "cgroup_mt_v2", SKB)			\
 	X("xt_set", "set_target_v0", SKB)			\
 	X("xt_set", "set_target_v1", SKB)			\
 	X("xt_set", "set_target_v2", SKB)			\

@@ -64,12 +64,16 @@ enum nft_ct_key {
 	CT_DST_IP6, CT_ID,
 };
 
+enum nft_rt_key {
+	RT_XFRM = 4,
+};
+
 #define KEY(key)	(1ULL << (key))
 #define KEYS(from, to)	(KEY((to) + 1) - KEY(from))
 
 /* which are the same for all packets of a flow, and which may be set as well */
 #define META_SAME	(KEY(META_PROTOCOL) | KEYS(META_MARK, META_SECMARK) | \
-			 KEY(META_PKTTYPE) | KEYS(META_IIFGROUP, META_CGROUP) | \
+			 KEY(META_PKTTYPE) | KEYS(META_IIFGROUP, META_OIFGROUP) | \
 			 KEYS(META_SECPATH, META_OIFKIND) | \
 			 KEYS(META_SDIF, META_SDIFNAME))
 #define META_SET	(KEYS(META_PRIORITY, META_MARK) | KEY(META_NFTRACE) | \
@@ -160,6 +164,11 @@ struct nft_meta___some {
 
 struct nft_ct___some {
 	enum { SOME_CT } key:8;
+	u8 dreg;
+} __attribute__((preserve_access_index));
+
+struct nft_rt___some {
+	enum { SOME_RT } key:8;
 	u8 dreg;
 } __attribute__((preserve_access_index));
 
@@ -565,6 +574,17 @@ static __always_inline void rule_sets(struct walk *walk, u64 ops, u64 name)
 		walk->sets.nft_changed = true;
 }
 
+/* Next hop and realm may be others tomorrow, on the same device. */
+static __always_inline enum rule_step rule_rt(struct rule_value *now, u64 priv)
+{
+	const struct nft_rt___some *rt = (void *)priv;
+
+	if (!bpf_core_type_exists(struct nft_rt___some) ||
+	    BPF_CORE_READ_BITFIELD_PROBED(rt, key) != RT_XFRM)
+		return RULE_DIFFERS;
+	return rule_use(now);
+}
+
 static __noinline enum rule_step rule_expr(struct walk *walk, u64 ops, u64 name)
 {
 	u64 priv = walk->expr +
@@ -584,6 +604,8 @@ static __noinline enum rule_step rule_expr(struct walk *walk, u64 ops, u64 name)
 		return rule_ct(now, priv, walk->tracked);
 	if (NAMED("exthdr"))
 		return rule_exthdr(now, priv);
+	if (NAMED("rt"))
+		return rule_rt(now, priv);
 	if (NAMED("bitwise"))
 		return rule_bitwise(now, priv);
 	if (NAMED("immedia"))

@@ -34,13 +34,15 @@ kinds=(
 	"iptables-nft TTL or hop limit, received|nft-ipt|-t mangle -A PREROUTING -p tcp --dport PORT -j HOPS 70"
 	"iptables-nft limit|nft-ipt|-A OUTPUT -p tcp --sport PORT -m limit --limit 10000/s --limit-burst 10000 -j ACCEPT"
 	"iptables-nft statistic|nft-ipt|-A OUTPUT -p tcp --sport PORT -m statistic --mode nth --every 100 --packet 0 -j ACCEPT"
+	"iptables-legacy realm|legacy|-A OUTPUT -p tcp --sport PORT -m realm --realm 9 -j DROP"
+	"iptables-legacy cgroup|legacy|-A OUTPUT -p tcp --sport PORT -m cgroup --cgroup 9 -j DROP"
 	# from here on, nothing that a packet of the conversation comes to
 	"no rule|none|"
 	"nft limit on new connections|nft|add rule inet f out tcp sport PORT ct state new limit rate 1000000/second accept"
 	"nft limit on another port|nft|add rule inet f out tcp sport 9 limit rate 1000000/second accept"
 	"iptables-legacy limit on SYNs|legacy|-A OUTPUT -p tcp --sport PORT --syn -m limit --limit 10000/s -j ACCEPT"
 )
-free=20				# index of the first of the latter
+free=22				# index of the first of the latter
 WAIT=$((2 * WAIT))		# all at once take longer than one
 
 rules() {
@@ -148,7 +150,7 @@ ip=ip hops='TTL --ttl-set' base=28000 peer=$B4
 family
 # one of each tool and direction; the rest is the same for both
 all=("${kinds[@]}") kinds=()
-for i in 0 6 8 11 14 17 18 20 23; do kinds+=("${all[i]}"); done
+for i in 0 6 8 11 14 17 18 22 25; do kinds+=("${all[i]}"); done
 ip=ip6 hops='HL --hl-set' base=28100 peer=$B6 free=7
 family
 ktap_finished

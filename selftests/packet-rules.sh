@@ -45,6 +45,9 @@ differs=(
 	"tcp dport . ip saddr vmap @grows"
 	"ip saddr @named udp dport 9 add @named { ip saddr }"
 	"counter name tcp dport map @counters drop"
+	"rt ip nexthop 198.51.100.9 drop"
+	"rt classid 9 drop"
+	"meta cgroup 9 drop"
 )
 # ... and what does not, or is for packets that never take the path.
 same=(
@@ -86,6 +89,7 @@ same=(
 	"ip option rr exists drop"
 	"exthdr frag exists drop"
 	"rt type 0 drop"
+	"rt ipsec exists drop"
 	"fib saddr type multicast drop"
 	"tcp dport 9 reject with tcp reset"
 	"ip saddr @named drop"

@@ -43,11 +43,11 @@ static const char * const harmless[] = {
 	"xt_CHECKSUM", "xt_CLASSIFY", "xt_CONNSECMARK", "xt_CT", "xt_DSCP",
 	"xt_HL", "xt_HMARK", "xt_LOG", "xt_MASQUERADE", "xt_NETMAP", "xt_NFLOG",
 	"xt_NFQUEUE", "xt_REDIRECT", "xt_SECMARK", "xt_TCPMSS", "xt_TEE",
-	"xt_TRACE", "xt_addrtype", "xt_cgroup", "xt_cluster", "xt_comment",
+	"xt_TRACE", "xt_addrtype", "xt_cluster", "xt_comment",
 	"xt_connlabel", "xt_connlimit", "xt_connmark", "xt_conntrack", "xt_dccp", "xt_devgroup",
 	"xt_esp", "xt_helper", "xt_ipcomp", "xt_iprange", "xt_ipvs", "xt_l2tp",
 	"xt_mark", "xt_multiport", "xt_nat", "xt_osf", "xt_owner",
-	"xt_physdev", "xt_pkttype", "xt_policy", "xt_realm", "xt_sctp",
+	"xt_pkttype", "xt_policy", "xt_sctp",
 	"xt_socket", "xt_state", "xt_tcpmss", "xt_tcpudp",
 	"ipt_REJECT", "ipt_ah", "ipt_rpfilter",
 	"ip6t_NPT", "ip6t_REJECT", "ip6t_ah", "ip6t_eui64", "ip6t_frag",
@@ -69,16 +69,26 @@ static bool first_of_module(size_t i)
 	       strcmp(evaluators[i].module, evaluators[i - 1].module);
 }
 
+/*
+ * What a module brings along may be more than rules: br_netfilter, without which
+ * there is no xt_physdev, has the host's rules see what its bridges forward.
+ */
+static bool is_left_alone(const char *module)
+{
+	return !strcmp(module, "xt_physdev");
+}
+
 /**
  * evaluators_modules() - the modules that the functions are in
- * @command: they are added to this, with a blank before each
+ * @command: they are added to this, with a blank before each; but for one that
+ *	does not come alone, which has to be there already to be watched
  */
 void evaluators_modules(FILE *command)
 {
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(evaluators); i++)
-		if (first_of_module(i))
+		if (first_of_module(i) && !is_left_alone(evaluators[i].module))
 			fprintf(command, " %s", evaluators[i].module);
 }
 
