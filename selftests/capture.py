@@ -3,10 +3,11 @@
 """
 Captures as tcpdump does not make them. What they hold pcap.py tells.
 
-  capture.py listen FILE [netns=PATH] [dev=NAME] [type=ip|ipv6|arp|all] [fanout=N] [deaf=1]
+  capture.py listen FILE [netns=PATH] [dev=NAME] [type=ip|ipv6|arp|all] [fanout=N] [deaf=1 | first=NAME]
       writes what packet sockets see, until SIGTERM; says "listening on" once they do. With netns= the sockets are of that
       network namespace and the process is back in its own; with fanout= there are N sockets in one group; with deaf=1
-      their filter lets nothing pass until SIGUSR1 comes, after which it says "hears".
+      their filter lets nothing pass until SIGUSR1 comes, after which it says "hears", and with first= they are bound to
+      that device until then.
 """
 import ctypes
 import os
@@ -40,7 +41,7 @@ def listen(path, **options):
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
         sock.setblocking(False)
         if "dev" in options:
-            sock.bind((options["dev"], ethertype))
+            sock.bind((options.get("first", options["dev"]), ethertype))
         if group:
             sock.setsockopt(SOL_PACKET, PACKET_FANOUT, 77)
         if "deaf" in options:
@@ -61,7 +62,10 @@ def listen(path, **options):
 
     def hear(*_):
         for sock in sockets:
-            sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+            if "deaf" in options:
+                sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+            else:
+                sock.bind((options["dev"], ethertype))
         print("hears", file=sys.stderr, flush=True)
 
     signal.signal(signal.SIGUSR1, hear)

@@ -137,6 +137,18 @@ deaf() {
 	holds $port $from in
 }
 
+# One that is bound to another device, and then to this one.
+rebound() {
+	local port=$((port_next++)) from
+	talk $port "${BUSY[@]}" -- $B4 && until_true both_offloaded $port && capture "${sockets[@]}" first=eth1 dev=eth0 &&
+		untouched $port && progress $port && untouched $port || return
+	kill -USR1 $capture_pid && until_true grep -q hears "$tmp/said" && from=$(positions $port) && seen $port &&
+		uploaded_for $port capture && progress $port && seen $port || return
+	talk_stop $port && capture_ended $port both || return
+	# shellcheck disable=SC2086 # two words
+	holds $port $from both
+}
+
 # alone COMMAND…: a case, of which nothing is left if it fails.
 alone() {
 	"$@" && return
@@ -146,7 +158,7 @@ alone() {
 
 port_next=27000
 ktap_print_header
-ktap_set_plan 17
+ktap_set_plan 18
 topology hub && second_pair && gate_load && listener || ktap_exit_fail_msg "topology"
 ktap_test_result "tcpdump on the device, while busy" alone during both $B4 "${tcpdump[@]}" -i eth0
 ktap_test_result "tcpdump on all devices, while busy, IPv6" alone during both $B6 "${tcpdump[@]}" -i any
@@ -167,4 +179,5 @@ ktap_test_result "a socket for IPv6 alone leaves IPv4 alone" alone sees_others $
 ktap_test_result "a socket for IPv4 alone, on the device, leaves IPv6 alone" alone sees_others $B6 type=ip dev=eth0
 ktap_test_result "a socket for ARP alone, on the device" alone sees_others $B4 type=arp dev=eth0
 ktap_test_result "a filter that lets nothing pass, and is taken away" alone deaf
+ktap_test_result "a socket of another device, bound to this one" alone rebound
 ktap_finished
