@@ -118,6 +118,29 @@ in_cgroup() { # COMMAND...
 	echo $BASHPID >/sys/fs/cgroup/cgroup.procs && return $status
 }
 
+# A socket of the kernel's own: host-a has a folder of host-b's, by 9P over TCP. The other end is one like any other.
+kernel_socket() {
+	local dir count status
+	dir=$(mktemp -d) && mkdir "$dir/there" "$dir/here" && head -c 100K /dev/urandom >"$dir/there/file" || return
+	count=$(reason_count kernel-socket)
+	echo "$A4 host-a" >"$dir/hosts"		# it wants the name of who comes
+	nsenter --net=/run/netns/host-b unshare --mount bash -c "mount --bind '$dir/hosts' /etc/hosts &&
+		exec diod -f -n -l $B4:564 -e '$dir/there' -L stderr" 2>"$talk_out.diod" &
+	pids+=($!)
+	until_true serving 564 && nsenter --net=/run/netns/host-a mount -t 9p -o \
+		"trans=tcp,port=564,version=9p2000.L,aname=$dir/there,uname=root,access=user" $B4 "$dir/here" &&
+		until_true of_the_kernel "$dir" && (($(reason_count kernel-socket) > count))
+	status=$?
+	sed 's/^/# /' "$talk_out.diod"
+	umount "$dir/here" && rm -r "$dir" && return $status
+}
+of_the_kernel() { # DIR: the file is read, and read again
+	cmp "$1/there/file" "$1/here/file" &&
+		chimneyctl -j -n host-a flows | jq -e '.[] | select(.rport == 564) |
+			.state == "in-host" and .offloads == 0 and (.reasons | index("kernel-socket"))' >/dev/null &&
+		chimneyctl -j -n host-b flows | jq -e '.[] | select(.lport == 564) | .state == "offloaded"' >/dev/null
+}
+
 # One that is silent, and one that nobody answers.
 too_early() {
 	ip -n host-a neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev eth0 && talk 41900 -s 1 -i 1000000 -- $B4 &&
@@ -126,7 +149,7 @@ too_early() {
 }
 
 ktap_print_header
-ktap_set_plan 6
+ktap_set_plan 7
 # segments that were not lost, but late, are sent again; what tells of that are options that would have to be counted, too
 topology veth && a sysctl -qw net.ipv4.tcp_sack=0 && b sysctl -qw net.ipv4.tcp_sack=0 && mkdir -p $CGROUP $BPF && bpftool prog loadall "$DIR"/sockmap.bpf.o $BPF && gate_load && listener ||
 	ktap_exit_fail_msg "topology"
@@ -135,5 +158,6 @@ ktap_test_result "the gate's map says the same, and the counters of uploads" tru
 ktap_test_result "raw-socket" reason raw-socket raw_socket no_raw_socket
 ktap_test_result "rewritten" reason rewritten rewrite no_rewrite
 ktap_test_result "cgroup-bpf" in_cgroup reason cgroup-bpf cgroup_program no_cgroup_program
+ktap_test_result "kernel-socket" kernel_socket
 ktap_test_result "not-judged, not-established" too_early
 ktap_finished
