@@ -124,29 +124,28 @@ sees_others() { # ADDRESS OPTION...: of capture.py
 	capture "${sockets[@]}" "${@:2}" && progress $port && untouched $port && capture_stop && progress $port &&
 		untouched $port && talk_stop $port
 }
+# A capture that has seen nothing of a flow does from now on, until the flow ends.
+comes_to_hear() { # LPORT out|in|both
+	local from
+	kill -USR1 $capture_pid && until_true grep -q hears "$tmp/said" && from=$(positions "$1") && seen "$1" &&
+		uploaded_for "$1" capture && progress "$1" && seen "$1" || return
+	talk_stop "$1" && capture_ended "$1" "$2" || return
+	# shellcheck disable=SC2086 # two words
+	holds "$1" $from "$2"
+}
 # One whose filter lets nothing pass, as soon as it has one; when that is taken away, it is a capture like any other.
 deaf() {
-	local port=$((port_next++)) from offloads
+	local port=$((port_next++)) offloads
 	talk $port "${BUSY[@]}" -- $B6 && until_true both_offloaded $port && capture "${sockets[@]}" type=ipv6 deaf=1 &&
 		until_true offloaded $port && offloads=$(flow $port .offloads) && progress $port && offloaded $port &&
-		[ "$(flow $port .offloads)" = "$offloads" ] || return
-	kill -USR1 $capture_pid && until_true grep -q hears "$tmp/said" && from=$(positions $port) && seen $port &&
-		uploaded_for $port capture && progress $port && seen $port || return
-	talk_stop $port && capture_ended $port in || return
-	# shellcheck disable=SC2086 # two words
-	holds $port $from in
+		[ "$(flow $port .offloads)" = "$offloads" ] && comes_to_hear $port in
 }
 
 # One that is bound to another device, and then to this one.
 rebound() {
-	local port=$((port_next++)) from
+	local port=$((port_next++))
 	talk $port "${BUSY[@]}" -- $B4 && until_true both_offloaded $port && capture "${sockets[@]}" first=eth1 dev=eth0 &&
-		untouched $port && progress $port && untouched $port || return
-	kill -USR1 $capture_pid && until_true grep -q hears "$tmp/said" && from=$(positions $port) && seen $port &&
-		uploaded_for $port capture && progress $port && seen $port || return
-	talk_stop $port && capture_ended $port both || return
-	# shellcheck disable=SC2086 # two words
-	holds $port $from both
+		untouched $port && progress $port && untouched $port && comes_to_hear $port both
 }
 
 # alone COMMAND…: a case, of which nothing is left if it fails.

@@ -183,7 +183,6 @@ qdiscs() {
 	goes_on && stop
 }
 
-ktap_print_header
 # A rule stops what leaves by a device of another name, or in another group: the device becomes one, and is itself again.
 comes_under() { # MATCH CHANGE BACK: the latter for "ip link set"
 	local port
@@ -203,10 +202,10 @@ comes_under() { # MATCH CHANGE BACK: the latter for "ip link set"
 }
 ruled_out() { a nft -j list counter inet by out | jq '.nftables[1].counter.packets'; }
 more_ruled_out() { (($(ruled_out) > $1)); }
-segments_b() { b ss -Htni "dport = :$1" | grep -o 'segs_in:[0-9]*'; }
 device_name() { comes_under "oifname up9" "eth0 name up9" "up9 name eth0"; }
 device_group() { comes_under "oifgroup 9" "eth0 group 9" "eth0 group 0"; }
 
+ktap_print_header
 tests="route_replaced better_route route_meanwhile early_demux multipath gateway_mac gateway_announces path_mtu device_mtu"
 tests="$tests device_name device_group address_removed link_down_up features qdiscs"
 ktap_set_plan "$(wc -w <<<"$tests")"

@@ -33,8 +33,8 @@ entry_is() { entry "$1" | grep -q "$2"; }
 
 established() { entry "$1" | grep ESTABLISHED | grep -q ASSURED; }
 
-# Traffic for three times as long as the time-out of five seconds: the entry is still the same one, and the flow has never had to go
-# back to the host for it.
+# Traffic for three times as long as the time-out of five seconds: the entry is still the same one, and the flow has
+# never had to go back to the host for it.
 kept_alive() {
 	local id
 	a sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_established=5
@@ -118,7 +118,6 @@ deleted() { # LPORT ADDRESS OPTION...: of conntrack
 	progress "$port" && until_true both_offloaded "$port" && talk_stop "$port"
 }
 more_refused() { (($(counter b refused) > $1)); }
-segments_b() { b ss -Htni "dport = :$1" | grep -o 'segs_in:[0-9]*' | head -n 1; }
 
 ktap_print_header
 ktap_set_plan 7

@@ -58,6 +58,7 @@ verdict_gone() {
 uploads_more() { (($(reason_count not-judged) > $1)); }
 
 MANY=2000
+
 # The gate is loaded with as little room for verdicts as it makes at all; flows may be as many as ever.
 little_room() {
 	local room most=0

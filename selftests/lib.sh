@@ -283,6 +283,9 @@ segments() {
 	echo $sum
 }
 
+# Those that its other end, in host-b, has received.
+segments_b() { b ss -Htni "dport = :$1" | grep -o ' segs_in:[0-9]*'; }
+
 # progress LPORT: waits until the conversation has moved on, on the path or off it.
 progress() {
 	local from

@@ -13,7 +13,6 @@ source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
 BUSY=(-s 100 -i 25)
 
-segments_b() { b ss -Htni "dport = :$1" | grep -o 'segs_in:[0-9]*'; }
 refused() { b nft list counter inet f refused | awk '/packets/ { print $2 }'; }
 refused_legacy() { b ${ip}tables-legacy -xnvL INPUT | awk '/refused/ { n += $1 } END { print n }'; }
 more() { (($($1) > $2)); }

@@ -35,7 +35,6 @@ denied() {
 		[ "$(segments_b $port)" = "${arrived[$port]}" ] && not offloaded_b $port || return
 	done
 }
-segments_b() { b ss -Htni "dport = :$1" | grep -o 'segs_in:[0-9]*'; }
 retransmits() { a ss -Htni "sport = :$1" | grep -q 'backoff:[3-9]'; }
 allowed() { ufw allow $PORT/tcp && goes_on; }
 
