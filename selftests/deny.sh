@@ -103,6 +103,7 @@ port_next=21000
 steps="open load pin links scan"
 ktap_print_header
 ktap_set_plan $((7 + $(wc -w <<<"$steps")))
+modprobe -qr chimney
 topology veth && modprobe chimney && listener || ktap_exit_fail_msg "topology"
 ktap_test_result "no gate" stays_in_host $((port_next++)) no-gate
 for step in $steps; do

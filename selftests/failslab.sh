@@ -112,6 +112,7 @@ stop_all() { all talk_stop; }
 
 ktap_print_header
 ktap_set_plan 11
+modprobe -qr chimney
 echo 0 >$F/verbose && echo 32 >$F/stacktrace-depth && echo N >$F/ignore-gfp-wait && echo $MANY >$F/times && fail 0 &&
 	topology veth && listener && start_all || ktap_exit_fail_msg "set-up"
 ktap_test_result "module load, one allocation after the other" load

@@ -39,10 +39,13 @@ by_site() { # only what the site's rules let out is out; host-b's ends are in no
 	for port in $others; do until_true in_host_for "$port" site || return; done
 }
 
-# Whoever looks at any moment finds a gate.
+# Whoever looks at any moment finds a gate. (Looking without a pause would take half of an emulated machine.)
 watch_gate() {
 	local gate
-	while read -r gate </sys/kernel/chimney/gate && [ "$gate" != none ]; do printf . >>"$tmp/looks"; done
+	while read -r gate </sys/kernel/chimney/gate && [ "$gate" != none ]; do
+		printf . >>"$tmp/looks"
+		tick 0.01
+	done
 	echo none >"$tmp/gone"
 }
 replaced() { # COMMAND...: it replaces the gate

@@ -117,9 +117,19 @@ topology_gone() {
 
 mode() { echo "$1" >/sys/kernel/chimney/mode; }
 
+# The module and the gate, as they are once loaded. With KEEP (guest-kselftest sets it) those stay for the next test, as
+# loading them takes longer than most of what is tested, unless a case has failed or the settings are others by then.
+# A test that asks for a load of its own says `modprobe -qr chimney` first, one that leaves what no other may meet, KEEP=.
 gate_load() {
-	modprobe chimney && chimneyctl gate load || return
+	modprobe chimney || return
+	[ -e /sys/fs/bpf/chimney/gate ] || chimneyctl gate load || return
+	echo >$TRACE/trace
 	echo 1 >$TRACE/events/chimney/enable
+	settings_loaded=$(chimney_settings)
+}
+chimney_settings() { grep -s . /sys/kernel/chimney/* | grep -v /flows:; }
+gate_stays() {
+	[ -n "${KEEP:-}" ] && ((KTAP_CNT_FAIL == 0)) && [ "${settings_loaded:-}" = "$(chimney_settings)" ]
 }
 
 # The hosts and all that was started in them; the module and the gate stay.
@@ -133,7 +143,7 @@ hosts_gone() {
 
 lib_cleanup() {
 	hosts_gone
-	modprobe -r chimney
+	gate_stays || modprobe -r chimney
 } 2>/dev/null
 trap lib_cleanup EXIT
 

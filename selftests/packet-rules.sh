@@ -322,6 +322,7 @@ owned() {
 v4=33000 v6=33001
 ktap_print_header
 ktap_set_plan 15
+modprobe -qr chimney
 topology veth && sets_legacy && in_table "meta length > 60000 drop" &&
 	in_legacy "INPUT -p tcp --tcp-flags URG URG -j DROP" && gate_load && listener || ktap_exit_fail_msg "topology"
 tool=table

@@ -31,7 +31,7 @@ two_nics() {
 kernel_matches() { [[ $(uname -r) = @(6.12|7.3).* ]]; }
 btf_present() { [ -r /sys/kernel/btf/vmlinux ]; }
 bpffs_mounted() { [ "$(stat -f -c %T /sys/fs/bpf)" = bpf_fs ]; }
-module_loads() { modprobe chimney && [ -d /sys/module/chimney ] && modprobe -r chimney; }
+module_loads() { modprobe -qr chimney; modprobe chimney && [ -d /sys/module/chimney ] && modprobe -r chimney; }
 
 ktap_print_header
 ktap_set_plan 5
