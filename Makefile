@@ -12,7 +12,7 @@ export KDIR KVER PREFIX DESTDIR
 
 INSTMOD	:= $(DESTDIR)/lib/modules/$(KVER)/updates/chimney
 
-.PHONY: all modules gate tools install uninstall deb vm check check-long check-debug check-packages demo bench style \
+.PHONY: all modules gate tools install uninstall deb vm check check-long check-debug check-packages demo bench style netlink \
 	compile_commands.json clean distclean help
 
 all: modules gate tools	## build all of it (the default) against KDIR
@@ -64,6 +64,9 @@ bench:	## count instructions, stock against chimney (out/bench.json)
 
 style:	## check coding style: checkpatch, sparse, mandoc, shellcheck
 	selftests/vm/style
+
+netlink:	## generate what follows from the specification of the netlink family
+	@selftests/vm/netlink
 
 compile_commands.json:	## how each source is compiled, for editors; builds all anew, needs bear
 	@command -v bear >/dev/null || { echo "compile_commands.json: bear is not installed (apt-get install bear)" >&2; exit 1; }

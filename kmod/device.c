@@ -216,19 +216,41 @@ static ssize_t enable_store(struct device *dev, struct device_attribute *attr,
 }
 static DEVICE_ATTR_RW(enable);
 
+/**
+ * chimney_dev_sum() - a device's counters
+ * @cdev: the device's part
+ * @sum: gets what all CPUs have counted
+ */
+void chimney_dev_sum(const struct chimney_dev *cdev,
+		     struct chimney_dev_stats *sum)
+{
+	const struct chimney_dev_stats *stats;
+	int cpu;
+
+	memset(sum, 0, sizeof(*sum));
+	for_each_possible_cpu(cpu) {
+		stats = per_cpu_ptr(cdev->stats, cpu);
+		sum->tx_packets += READ_ONCE(stats->tx_packets);
+		sum->tx_bytes += READ_ONCE(stats->tx_bytes);
+		sum->rx_packets += READ_ONCE(stats->rx_packets);
+		sum->rx_bytes += READ_ONCE(stats->rx_bytes);
+		sum->offloads += READ_ONCE(stats->offloads);
+		sum->uploads += READ_ONCE(stats->uploads);
+		sum->fallbacks += READ_ONCE(stats->fallbacks);
+	}
+}
+
 static ssize_t stat_show(const struct device *dev, char *buf, size_t offset)
 {
+	struct chimney_dev_stats sum = {};
 	struct chimney_dev *cdev;
-	u64 sum = 0;
-	int cpu;
 
 	rcu_read_lock();
 	cdev = chimney_dev_find(to_net_dev(dev));
 	if (cdev)
-		for_each_possible_cpu(cpu)
-			sum += READ_ONCE(*(u64 *)((char *)per_cpu_ptr(cdev->stats, cpu) + offset));
+		chimney_dev_sum(cdev, &sum);
 	rcu_read_unlock();
-	return sysfs_emit(buf, "%llu\n", sum);
+	return sysfs_emit(buf, "%llu\n", *(u64 *)((char *)&sum + offset));
 }
 
 #define CHIMNEY_DEV_STAT(name)						       \

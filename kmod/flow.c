@@ -40,6 +40,7 @@
 #include "gate.h"
 #include "judge.h"
 #include "knobs.h"
+#include "netlink.h"
 #include "path.h"
 #include "trace.h"
 
@@ -311,6 +312,12 @@ void chimney_flow_info(struct sock *sk, struct chimney_sock_info *info)
 	rcu_read_unlock();
 }
 
+static void tell(struct net *net, const struct chimney_event *event)
+{
+	chimney_gate_changed(event);
+	chimney_netlink_event(net, event);
+}
+
 static void flow_event(const struct chimney_flow *flow, u32 from, u32 to,
 		       enum chimney_reason reason)
 {
@@ -319,14 +326,14 @@ static void flow_event(const struct chimney_flow *flow, u32 from, u32 to,
 		.to = to,
 		.reason = reason,
 		.ifindex = flow->cdev ? flow->cdev->ifindex : 0,
-		.tx_packets = flow->tx_packets,
-		.tx_bytes = flow->tx_bytes,
+		.tx_packets = READ_ONCE(flow->tx_packets),
+		.tx_bytes = READ_ONCE(flow->tx_bytes),
 		.rx_packets = atomic64_read(&flow->rx_packets),
 		.rx_bytes = atomic64_read(&flow->rx_bytes),
 	};
 
 	chimney_key_tuple(&flow->key, flow->cnet->net, &event.flow);
-	chimney_gate_changed(&event);
+	tell(flow->cnet->net, &event);
 }
 
 /* An offer that came to nothing. */
@@ -340,7 +347,7 @@ static void flow_refused(const struct sock *sk, enum chimney_reason reason)
 
 	chimney_sock_tuple(sk, &event.flow);
 	chimney_count(reason);
-	chimney_gate_changed(&event);
+	tell(sock_net(sk), &event);
 }
 
 static void flow_free(struct rcu_head *rcu)

@@ -13,6 +13,7 @@
  *   address    flows leave the path with the address that they have
  *   knobs      /sys/kernel/chimney
  *   gate       the contract with the gate; nothing happens until one attaches
+ *   netlink    what programs may ask for and be told of
  *
  * Then a packet takes judge.c while its flow is in the host, and transmit.c or
  * receive.c once it is offloaded; conntrack.c keeps the books meanwhile.
@@ -26,6 +27,7 @@
 #include "flow.h"
 #include "gate.h"
 #include "knobs.h"
+#include "netlink.h"
 #include "netns.h"
 
 #define CREATE_TRACE_POINTS
@@ -56,6 +58,10 @@ static int __init chimney_init(void)
 	err = chimney_gate_init();
 	if (err)
 		goto err_gate;
+	/* last: whoever asks from here on must not find things taken down again */
+	err = chimney_netlink_init();
+	if (err)
+		goto err_gate;
 	return 0;
 
 err_gate:
@@ -83,6 +89,7 @@ static void __exit chimney_exit(void)
 	chimney_devices_exit();
 	chimney_drivers_exit();
 	chimney_flows_drain();
+	chimney_netlink_exit();
 	chimney_netns_exit();
 	chimney_flows_exit();
 }
