@@ -73,17 +73,7 @@ quiet() { stopped "$1" && [ -z "$(a ss -Htn "sport = :$1" | awk '$3 > 0')$(b ss 
 
 # denied COMMAND...: from then on nothing of the connections arrives, whatever is sent again.
 denied() {
-	local port
-	declare -A arrived
-	"$@" && goes_on && forgotten || return
-	for port in $ports; do
-		not offloaded_b $port && arrived[$port]=$(segments_b $port) || return
-	done
-	all until_true retransmits || return
-	for port in $ports; do
-		say "segments that arrived before and after: ${arrived[$port]}, $(segments_b $port)"
-		[ "$(segments_b $port)" = "${arrived[$port]}" ] && not offloaded_b $port || return
-	done
+	"$@" && goes_on && forgotten && all off_path_b && nothing_arrives all until_true retransmits && all off_path_b
 }
 retransmits() { a ss -Htni "sport = :$1" | grep -q 'backoff:[3-9]'; }
 allowed() { "$@" && goes_on; }

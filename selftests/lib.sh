@@ -135,7 +135,8 @@ gate_stays() {
 # The hosts and all that was started in them; the module and the gate stay.
 hosts_gone() {
 	local p
-	for p in "${pids[@]}"; do kill -9 "$p"; done
+	# also what a shell that is ended leaves: the runner waits for whoever still has the test's output
+	for p in "${pids[@]}" $(ip netns pids host-a) $(ip netns pids host-b); do kill -9 "$p"; done
 	wait
 	pids=()
 	topology_gone
@@ -295,6 +296,17 @@ segments() {
 
 # Those that its other end, in host-b, has received.
 segments_b() { b ss -Htni "dport = :$1" | grep -o ' segs_in:[0-9]*'; }
+
+# nothing_arrives COMMAND...: while it runs, at host-b's ends of $ports.
+nothing_arrives() {
+	local arrived=() port
+	for port in $ports; do arrived[port]=$(segments_b "$port"); done
+	"$@" || return
+	for port in $ports; do
+		say "segments that arrived before and after: ${arrived[port]}, $(segments_b "$port")"
+		[ "$(segments_b "$port")" = "${arrived[port]}" ] || return
+	done
+}
 
 # progress LPORT: waits until the conversation has moved on, on the path or off it.
 progress() {

@@ -23,17 +23,8 @@ reloaded() { rules_change ufw reload; }
 
 # Nothing of a connection arrives after that, whatever is sent again, until it is allowed.
 denied() {
-	local port
-	declare -A arrived
-	ufw deny $PORT/tcp && goes_on && b conntrack -D -p tcp --dport $PORT >"$tmp/conntrack" 2>&1 || return
-	for port in $ports; do
-		not offloaded_b $port && arrived[$port]=$(segments_b $port) || return
-	done
-	all until_true retransmits || return
-	for port in $ports; do
-		say "segments that arrived before and after: ${arrived[$port]}, $(segments_b $port)"
-		[ "$(segments_b $port)" = "${arrived[$port]}" ] && not offloaded_b $port || return
-	done
+	ufw deny $PORT/tcp && goes_on && b conntrack -D -p tcp --dport $PORT >"$tmp/conntrack" 2>&1 && all off_path_b &&
+		nothing_arrives all until_true retransmits && all off_path_b
 }
 retransmits() { a ss -Htni "sport = :$1" | grep -q 'backoff:[3-9]'; }
 allowed() { ufw allow $PORT/tcp && goes_on; }
