@@ -37,7 +37,7 @@ flows() {
 
 # More than one message holds, some dozens each: none is left out where one ends, none is there twice.
 MANY=500
-all_offloaded() { [ "$(chimneyctl -j -n host-a flows state offloaded | jq length)" = $MANY ]; }
+all_offloaded() { many exchange 17 && [ "$(chimneyctl -j -n host-a flows state offloaded | jq length)" = $MANY ]; }
 all_told() {
 	local told
 	told=$(ynl dump flow-get | jq -c '[.[]."local-port"]')
@@ -45,12 +45,12 @@ all_told() {
 	[ "$(jq length <<<"$told")" = $MANY ] && [ "$(jq 'unique | length' <<<"$told")" = $MANY ]
 }
 many_flows() {
-	many_start 7100 && many open $MANY $B4 7100 && many exchange 17 && until_true all_offloaded || return
+	many_start 7100 && many open $MANY $B4 7100 && until_true all_offloaded || return
 	all_told && all_told && many close
 }
 
 listen() {
-	ynl listen >"$tmp/events" &
+	nsenter --net=/run/netns/host-a "$DIR"/netlink.py listen >"$tmp/events" &
 	pids+=($!)
 	until_true grep -q listening "$tmp/events"
 }
@@ -92,7 +92,9 @@ by_netlink() {
 same_device() { [ "$(by_netlink "$1")" = "$(by_sysfs "$1")" ]; }
 devices() {
 	local all
-	until_true same_device eth0 && set_dev_a enable 0 && same_device eth0 && set_dev_a enable 1 && same_device lo || return
+	# connections that close may count until then
+	until_true same_device eth0 && set_dev_a enable 0 && until_true same_device eth0 &&
+		set_dev_a enable 1 && same_device lo || return
 	all=$(ynl dump dev-get | jq -c '[.[].ifindex] | sort')
 	say "devices: $all; eth0: $(by_netlink eth0 | tr '\n' ' ')"
 	[ "$all" = "$(a ip -j link | jq -c '[.[].ifindex] | sort')" ] &&
