@@ -62,7 +62,7 @@ demo:	## show on two virtual NICs what chimney does
 bench:	## count instructions, stock against chimney (out/bench.json)
 	$(VM) run --topology none --icount --timeout 3600 selftests/bench/run.sh
 
-style:	## check coding style: checkpatch, sparse, mandoc, shellcheck
+style:	## check coding style: checkpatch, clang-format, sparse, mandoc, shellcheck
 	selftests/vm/style
 
 netlink:	## generate what follows from the specification of the netlink family

@@ -13,14 +13,14 @@
  */
 #include "socket_filter.h"
 
-#define ARPHRD_ETHER	1
-#define EEXIST		17
+#define ARPHRD_ETHER 1
+#define EEXIST 17
 
 /* how a tap counts */
 enum capture_kind {
-	CAPTURE_WATCHES,	/* it wants all that it sees */
-	CAPTURE_FILTERS,	/* what its filter lets pass: it is in "filtered" */
-	CAPTURE_DEAF,		/* nothing */
+	CAPTURE_WATCHES, /* it wants all that it sees */
+	CAPTURE_FILTERS, /* what its filter lets pass: it is in "filtered" */
+	CAPTURE_DEAF,	 /* nothing */
 };
 
 /* a tap; key of "captures" is the address of its packet_type */
@@ -61,10 +61,10 @@ struct {
  * room want everything.  An array, since walking a hash may skip some of it
  * while others change it.
  */
-#define CAPTURE_FILTERED	16
-#define CAPTURE_CLAIMED		1
+#define CAPTURE_FILTERED 16
+#define CAPTURE_CLAIMED 1
 static struct filtered_tap {
-	u64 pt;			/* the packet_type, 0 if there is none */
+	u64 pt; /* the packet_type, 0 if there is none */
 	u64 netns;
 	u32 ifindex;
 } filtered[CAPTURE_FILTERED];
@@ -110,7 +110,8 @@ static __always_inline int filtered_place(u64 pt, const struct capture *capture)
 
 	bpf_for(i, 0, CAPTURE_FILTERED) {
 		tap = filtered_at(i);
-		if (!tap || __sync_val_compare_and_swap(&tap->pt, 0, CAPTURE_CLAIMED))
+		if (!tap ||
+		    __sync_val_compare_and_swap(&tap->pt, 0, CAPTURE_CLAIMED))
 			continue;
 		tap->netns = capture->netns;
 		tap->ifindex = capture->ifindex;
@@ -197,10 +198,9 @@ static __always_inline u64 capture_judge(const struct sk_buff *skb,
 	*blind = 0;
 	if (captures_lost || nr_everywhere > 0)
 		return CHIMNEY_MASK(CAPTURE);
-	if (nr_captures &&
-	    (watched_by_capture(netns, packet->ifindex, ethertype) ||
-	     watched_by_capture(netns, 0, ethertype) ||
-	     watched_by_capture(0, 0, ethertype)))
+	if (nr_captures && (watched_by_capture(netns, packet->ifindex, ethertype) ||
+			    watched_by_capture(netns, 0, ethertype) ||
+			    watched_by_capture(0, 0, ethertype)))
 		return CHIMNEY_MASK(CAPTURE);
 	if (nr_filtered) {
 		n = captures_blind(flow, packet->ifindex,
@@ -282,7 +282,8 @@ static __always_inline u8 capture_kind(const struct packet_type *pt)
 	bool returns, all;
 
 	/* of a fanout group, it is no socket */
-	if ((u64)sk + bpf_core_field_offset(struct packet_sock, prot_hook) != (u64)pt)
+	if ((u64)sk + bpf_core_field_offset(struct packet_sock, prot_hook) !=
+	    (u64)pt)
 		return CAPTURE_WATCHES;
 	filter = BPF_CORE_READ(sk, sk_filter, prog, orig_prog);
 	if (!filter)
@@ -295,7 +296,8 @@ static __always_inline u8 capture_kind(const struct packet_type *pt)
 		return CAPTURE_WATCHES;
 	if (all)
 		return CAPTURE_FILTERS;
-	return returns && !BPF_CORE_READ(pt, dev) ? CAPTURE_DEAF : CAPTURE_WATCHES;
+	return returns && !BPF_CORE_READ(pt, dev) ? CAPTURE_DEAF :
+						    CAPTURE_WATCHES;
 }
 
 /*
@@ -303,7 +305,7 @@ static __always_inline u8 capture_kind(const struct packet_type *pt)
  * flow has port 0: with all bits of it compared none leaves, and all are judged
  * anew.
  */
-#define NO_PORT	0xffff
+#define NO_PORT 0xffff
 
 static __always_inline void capture_revoke(const struct capture *capture,
 					   u32 ifindex, u16 lport_mask)
@@ -495,7 +497,7 @@ int BPF_PROG(capture_no_filter, struct sock *sk, int ret)
 }
 
 /* How long a list may be; what does not fit must not go unnoticed. */
-#define SCAN_MAX	65536
+#define SCAN_MAX 65536
 
 void bpf_rcu_read_lock(void) __ksym;
 void bpf_rcu_read_unlock(void) __ksym;
@@ -556,16 +558,20 @@ __noinline int scan_netns(u64 net)
 	int i;
 
 	if (taps_of_netns()) {
-		scan_taps(net + bpf_core_field_offset(struct net___taps, ptype_all));
-		scan_taps(net + bpf_core_field_offset(struct net___taps, ptype_specific));
+		scan_taps(net +
+			  bpf_core_field_offset(struct net___taps, ptype_all));
+		scan_taps(net + bpf_core_field_offset(struct net___taps,
+						      ptype_specific));
 	}
 	bpf_for(i, 0, SCAN_MAX) {
 		pos = list_next(pos);
 		if (!pos || pos == head)
 			return 0;
 		dev = pos - bpf_core_field_offset(struct net_device, dev_list);
-		scan_taps(dev + bpf_core_field_offset(struct net_device, ptype_all));
-		scan_taps(dev + bpf_core_field_offset(struct net_device, ptype_specific));
+		scan_taps(dev +
+			  bpf_core_field_offset(struct net_device, ptype_all));
+		scan_taps(dev + bpf_core_field_offset(struct net_device,
+						      ptype_specific));
 	}
 	captures_lost = true;
 	return 0;
@@ -604,8 +610,9 @@ int scan_captures(void *ctx)
 		return -ENOENT;
 	bpf_rcu_read_lock();
 	if (taps_of_all())
-		scan_taps(hotdata + bpf_core_field_offset(struct net_hotdata___taps,
-							  ptype_all));
+		scan_taps(hotdata +
+			  bpf_core_field_offset(struct net_hotdata___taps,
+						ptype_all));
 	bpf_for(i, 0, 16)
 		scan_taps(base + i * sizeof(struct list_head));
 	bpf_for(i, 0, SCAN_MAX) {

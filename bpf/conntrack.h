@@ -5,16 +5,16 @@
  * change it while the entry lives; when the entry goes, the module notices.
  */
 
-#define NAT_MASK	(IPS_SRC_NAT | IPS_DST_NAT)
+#define NAT_MASK (IPS_SRC_NAT | IPS_DST_NAT)
 
 static __always_inline bool conntrack_has_ext(const struct nf_conn *ct, int id)
 {
 	const struct nf_ct_ext *ext = BPF_CORE_READ(ct, ext);
+	const u8 *at = __builtin_preserve_access_index(&ext->offset[id]);
 	u8 offset = 0;
 
 	if (ext)
-		bpf_probe_read_kernel(&offset, sizeof(offset),
-				      __builtin_preserve_access_index(&ext->offset[id]));
+		bpf_probe_read_kernel(&offset, sizeof(offset), at);
 	return offset;
 }
 
@@ -41,7 +41,7 @@ static __always_inline u64 conntrack_judge(const struct sk_buff *skb)
 		reasons |= CHIMNEY_MASK(NAT);
 	/* a helper or sequence adjustment: not plain */
 	if ((status & (IPS_CONFIRMED | IPS_SEEN_REPLY)) !=
-	    (IPS_CONFIRMED | IPS_SEEN_REPLY) ||
+		    (IPS_CONFIRMED | IPS_SEEN_REPLY) ||
 	    status & (IPS_DYING | IPS_SEQ_ADJUST | IPS_HELPER) ||
 	    conntrack_has_ext(ct, bpf_core_enum_value(enum nf_ct_ext_id,
 						      NF_CT_EXT_HELPER)) ||

@@ -22,10 +22,10 @@
  */
 #include "evaluators.h"
 
-#define EACH_PACKET_NS		5000000000ULL
+#define EACH_PACKET_NS 5000000000ULL
 
-#define NFPROTO_IPV4		2
-#define NFPROTO_IPV6		10
+#define NFPROTO_IPV4 2
+#define NFPROTO_IPV6 10
 
 /* of nf_tables, which may be a module or built in; what is used of it */
 struct nft_pktinfo___some {

@@ -24,8 +24,7 @@ extern int chimney_sock_info(struct sock_common *skc,
 extern u64 chimney_hold_down(u64 flaps) __ksym;
 
 /* What only the socket knows; one that has yet to be accepted knows nothing. */
-static void tell_socket(struct sock_common *skc,
-			struct chimney_flow_record *rec)
+static void tell_socket(struct sock_common *skc, struct chimney_flow_record *rec)
 {
 	const struct tcp_sock *tp = bpf_skc_to_tcp_sock(skc);
 	const struct cgroup *cgrp;
@@ -45,7 +44,7 @@ static void tell_socket(struct sock_common *skc,
 static void forget_hold_down(struct chimney_verdict *verdict)
 {
 	if (verdict->flaps && bpf_ktime_get_ns() - verdict->uploaded_ns >=
-			      chimney_hold_down(verdict->flaps - 1))
+				      chimney_hold_down(verdict->flaps - 1))
 		verdict->reasons[CHIMNEY_OUT] &= ~(1ULL << CHIMNEY_HOLD_DOWN);
 }
 

@@ -15,7 +15,7 @@
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1);	/* as many as chimneyctl finds right */
+	__uint(max_entries, 1); /* as many as chimneyctl finds right */
 	__type(key, struct chimney_tuple);
 	__type(value, struct chimney_verdict);
 } flows SEC(".maps");
@@ -67,7 +67,7 @@ static __always_inline u64 hold_down(const struct chimney_verdict *verdict)
 {
 	if (verdict->state == CHIMNEY_IN_HOST && verdict->flaps &&
 	    bpf_ktime_get_ns() - verdict->uploaded_ns <
-	    chimney_hold_down(verdict->flaps - 1))
+		    chimney_hold_down(verdict->flaps - 1))
 		return CHIMNEY_MASK(HOLD_DOWN);
 	return 0;
 }
@@ -127,9 +127,10 @@ u64 BPF_PROG(judge, struct sk_buff *skb, struct sock *sk,
 
 	bpf_probe_read_kernel(&key, sizeof(key), &packet->flow);
 	reasons = ipsec_judge(skb, packet) | conntrack_judge(skb) |
-		  ipvs_judge(skb) | capture_judge(skb, packet, &key, &blind_taps) |
-		  packet_rules_judge(skb, packet) | rewritten_judge(packet, &key) |
-		  site_judge(sk, &key);
+		  ipvs_judge(skb) |
+		  capture_judge(skb, packet, &key, &blind_taps) |
+		  packet_rules_judge(skb, packet) |
+		  rewritten_judge(packet, &key) | site_judge(sk, &key);
 
 	verdict = verdict_of(&key, dir);
 	if (!verdict)

@@ -16,17 +16,17 @@
 #include "site.h"
 
 /* macros are not in BTF */
-#define CHIMNEY_NAMED		4
-#define CHIMNEY_HOOK_NAME_LEN	64
-#define CHIMNEY_GATE_VERSION	2
-#define AF_INET			2
-#define AF_INET6		10
-#define AF_PACKET		17
-#define ETH_P_ALL		0x0003
-#define ETH_P_IP		0x0800
-#define ETH_P_IPV6		0x86dd
-#define BPF_K			0x00
-#define BPF_RET			0x06
+#define CHIMNEY_NAMED 4
+#define CHIMNEY_HOOK_NAME_LEN 64
+#define CHIMNEY_GATE_VERSION 2
+#define AF_INET 2
+#define AF_INET6 10
+#define AF_PACKET 17
+#define ETH_P_ALL 0x0003
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
+#define BPF_K 0x00
+#define BPF_RET 0x06
 
 /* the compiler is to keep the order */
 #define NOW(x) (*(volatile typeof(x) *)&(x))
@@ -35,8 +35,7 @@
 int chimney_offer(struct sk_buff *skb, struct sock *sk,
 		  const struct chimney_packet *packet, u32 blind_taps) __ksym;
 u64 chimney_hold_down(u64 flaps) __ksym;
-int chimney_revoke(const struct chimney_selector *selector,
-		   u32 reason) __ksym;
+int chimney_revoke(const struct chimney_selector *selector, u32 reason) __ksym;
 void chimney_rules_changed(u64 net) __ksym;
 
 /*

@@ -12,7 +12,7 @@
  */
 
 /* More than a packet can meet at one place; longer ones are not known. */
-#define HOOKS_MAX	64
+#define HOOKS_MAX 64
 
 static const char hook_name_format[] = "%ps";
 
@@ -32,8 +32,8 @@ static __noinline bool hook_is_known(const char name[CHIMNEY_HOOK_NAME_LEN])
 	       CALLED("ipv4_conntrack_") || CALLED("ipv6_conntrack_") ||
 	       CALLED("nf_confirm") || CALLED("ipv6_defrag") ||
 	       CALLED("nf_nat_ipv4_") || CALLED("nf_nat_ipv6_") ||
-	       CALLED("accept_all") || CALLED("ip_vs_") || CALLED("ipv4_synproxy_hook") ||
-	       CALLED("ipv6_synproxy_hook") ||
+	       CALLED("accept_all") || CALLED("ip_vs_") ||
+	       CALLED("ipv4_synproxy_hook") || CALLED("ipv6_synproxy_hook") ||
 	       /* looks at packets that a rule has marked, which is rewritten */
 	       CALLED("apparmor_ip_postroute") ||
 	       /* of bridges and of ipvlan: the module knows these devices */

@@ -10,7 +10,7 @@
 
 #include "monitor.h"
 
-#define MONITOR_ROOM	1048576		/* bytes */
+#define MONITOR_ROOM 1048576 /* bytes */
 
 char LICENSE[] SEC("license") = "GPL";
 

@@ -28,74 +28,112 @@
  */
 
 /* uapi headers of netfilter are not in BTF */
-#define NFPROTO_INET			1
-#define NF_INET_FORWARD			2
-#define NF_INET_POST_ROUTING		4
-#define NETLINK_URELEASE		0x0001
-#define NETLINK_NETFILTER		12
-#define NF_IP_PRI_CONNTRACK		(-200)
-#define NFT_SET_CONSTANT		0x02
-#define NFT_SET_TIMEOUT			0x10
-#define NFT_SET_EVAL			0x20
-#define NFT_EXPR_OF_POINTER		16	/* size of an expression */
-#define NFT_CHAIN_BASE			1
-#define NFT_PAYLOAD_NETWORK_HEADER	1
-#define NFT_PAYLOAD_TRANSPORT_HEADER	2
-#define NFT_BITWISE_MASK_XOR		0
-#define NFT_EXTHDR_F_PRESENT		1
-#define NFT_EXTHDR_OP_IPV6		0
-#define NFT_EXTHDR_OP_IPV4		2
-#define NFT_REG_VERDICT			0
-#define NF_ACCEPT			1
+#define NFPROTO_INET 1
+#define NF_INET_FORWARD 2
+#define NF_INET_POST_ROUTING 4
+#define NETLINK_URELEASE 0x0001
+#define NETLINK_NETFILTER 12
+#define NF_IP_PRI_CONNTRACK (-200)
+#define NFT_SET_CONSTANT 0x02
+#define NFT_SET_TIMEOUT 0x10
+#define NFT_SET_EVAL 0x20
+#define NFT_EXPR_OF_POINTER 16 /* size of an expression */
+#define NFT_CHAIN_BASE 1
+#define NFT_PAYLOAD_NETWORK_HEADER 1
+#define NFT_PAYLOAD_TRANSPORT_HEADER 2
+#define NFT_BITWISE_MASK_XOR 0
+#define NFT_EXTHDR_F_PRESENT 1
+#define NFT_EXTHDR_OP_IPV6 0
+#define NFT_EXTHDR_OP_IPV4 2
+#define NFT_REG_VERDICT 0
+#define NF_ACCEPT 1
 
 enum nft_meta_key {
-	META_PROTOCOL = 1, META_PRIORITY, META_MARK, META_IIF, META_OIF,
-	META_IIFNAME, META_OIFNAME, META_IIFTYPE, META_OIFTYPE, META_SKUID,
-	META_SKGID, META_NFTRACE, META_RTCLASSID, META_SECMARK, META_NFPROTO,
-	META_L4PROTO, META_PKTTYPE = 19, META_IIFGROUP = 21, META_OIFGROUP,
-	META_CGROUP, META_SECPATH = 25, META_IIFKIND, META_OIFKIND,
-	META_SDIF = 33, META_SDIFNAME,
+	META_PROTOCOL = 1,
+	META_PRIORITY,
+	META_MARK,
+	META_IIF,
+	META_OIF,
+	META_IIFNAME,
+	META_OIFNAME,
+	META_IIFTYPE,
+	META_OIFTYPE,
+	META_SKUID,
+	META_SKGID,
+	META_NFTRACE,
+	META_RTCLASSID,
+	META_SECMARK,
+	META_NFPROTO,
+	META_L4PROTO,
+	META_PKTTYPE = 19,
+	META_IIFGROUP = 21,
+	META_OIFGROUP,
+	META_CGROUP,
+	META_SECPATH = 25,
+	META_IIFKIND,
+	META_OIFKIND,
+	META_SDIF = 33,
+	META_SDIFNAME,
 };
 
 enum nft_ct_key {
-	CT_STATE, CT_DIRECTION, CT_STATUS, CT_MARK, CT_SECMARK, CT_HELPER = 6,
-	CT_L3PROTOCOL, CT_SRC, CT_DST, CT_PROTOCOL, CT_PROTO_SRC, CT_PROTO_DST,
-	CT_LABELS, CT_ZONE = 17, CT_EVENTMASK, CT_SRC_IP, CT_DST_IP, CT_SRC_IP6,
-	CT_DST_IP6, CT_ID,
+	CT_STATE,
+	CT_DIRECTION,
+	CT_STATUS,
+	CT_MARK,
+	CT_SECMARK,
+	CT_HELPER = 6,
+	CT_L3PROTOCOL,
+	CT_SRC,
+	CT_DST,
+	CT_PROTOCOL,
+	CT_PROTO_SRC,
+	CT_PROTO_DST,
+	CT_LABELS,
+	CT_ZONE = 17,
+	CT_EVENTMASK,
+	CT_SRC_IP,
+	CT_DST_IP,
+	CT_SRC_IP6,
+	CT_DST_IP6,
+	CT_ID,
 };
 
 enum nft_rt_key {
 	RT_XFRM = 4,
 };
 
-#define KEY(key)	(1ULL << (key))
-#define KEYS(from, to)	(KEY((to) + 1) - KEY(from))
+#define KEY(key) (1ULL << (key))
+#define KEYS(from, to) (KEY((to) + 1) - KEY(from))
 
 /* which are the same for all packets of a flow, and which may be set as well */
-#define META_SAME	(KEY(META_PROTOCOL) | KEYS(META_MARK, META_SECMARK) | \
-			 KEY(META_PKTTYPE) | KEYS(META_IIFGROUP, META_OIFGROUP) | \
-			 KEYS(META_SECPATH, META_OIFKIND) | \
-			 KEYS(META_SDIF, META_SDIFNAME))
-#define META_SET	(KEYS(META_PRIORITY, META_MARK) | KEY(META_NFTRACE) | \
-			 KEY(META_SECMARK) | KEY(META_PKTTYPE))
-#define CT_SAME		(KEYS(CT_DIRECTION, CT_SECMARK) | \
-			 KEYS(CT_HELPER, CT_LABELS) | KEYS(CT_ZONE, CT_ID))
-#define CT_SET		(KEYS(CT_MARK, CT_SECMARK) | KEY(CT_LABELS) | \
-			 KEYS(CT_ZONE, CT_EVENTMASK))
+#define META_SAME                                                 \
+	(KEY(META_PROTOCOL) | KEYS(META_MARK, META_SECMARK) |     \
+	 KEY(META_PKTTYPE) | KEYS(META_IIFGROUP, META_OIFGROUP) | \
+	 KEYS(META_SECPATH, META_OIFKIND) | KEYS(META_SDIF, META_SDIFNAME))
+#define META_SET                                              \
+	(KEYS(META_PRIORITY, META_MARK) | KEY(META_NFTRACE) | \
+	 KEY(META_SECMARK) | KEY(META_PKTTYPE))
+#define CT_SAME                                                        \
+	(KEYS(CT_DIRECTION, CT_SECMARK) | KEYS(CT_HELPER, CT_LABELS) | \
+	 KEYS(CT_ZONE, CT_ID))
+#define CT_SET                                        \
+	(KEYS(CT_MARK, CT_SECMARK) | KEY(CT_LABELS) | \
+	 KEYS(CT_ZONE, CT_EVENTMASK))
 
 /*
  * ESTABLISHED, UNTRACKED, or INVALID without conntrack.  Before it has seen a
  * packet that may be NEW as well, if a rule has set its zone.
  */
-#define CT_STATES	0x43
+#define CT_STATES 0x43
 /* of a connection's first packets: RELATED and NEW */
-#define CT_STATES_FIRST	0x0c
-#define CT_ESTABLISHED	0x02
+#define CT_STATES_FIRST 0x0c
+#define CT_ESTABLISHED 0x02
 
 /* Bits of TCP's byte of flags: which differ, which are known, and what they are. */
-#define TCP_FLAGS_VARY	0xe8
-#define TCP_FLAGS_KNOWN	0x17
-#define TCP_FLAGS_VALUE	0x10
+#define TCP_FLAGS_VARY 0xe8
+#define TCP_FLAGS_KNOWN 0x17
+#define TCP_FLAGS_VALUE 0x10
 
 #include "hooks.h"
 #include "xt_rules.h"
@@ -196,8 +234,7 @@ struct nft_bitwise___some {
 } __attribute__((preserve_access_index));
 
 struct nft_bitwise_fast_expr___some {
-	u32 mask;
-	u32 xor;
+	u32 mask, xor;
 	u8 sreg;
 	u8 dreg;
 } __attribute__((preserve_access_index));
@@ -241,32 +278,42 @@ __u64 nft_bitwise_fast;
  * What of the headers is the same in all packets of a flow that take the path.
  * Each has room for the four bytes of a register, wherever these begin.
  */
-#define IP4_BYTES	20
-#define IP6_BYTES	40
-#define TCP_BYTES	20
-#define HEADER_BYTES	(IP6_BYTES + 3)
-#define PORTS		4	/* the TCP header begins with them */
-#define IP4_ADDRESSES	12	/* and IP headers end with these */
-#define IP6_ADDRESSES	8
+#define IP4_BYTES 20
+#define IP6_BYTES 40
+#define TCP_BYTES 20
+#define HEADER_BYTES (IP6_BYTES + 3)
+#define PORTS 4		 /* the TCP header begins with them */
+#define IP4_ADDRESSES 12 /* and IP headers end with these */
+#define IP6_ADDRESSES 8
 
 /* bits that may differ: IPv4's TOS, length, id, DF, TTL and checksum ... */
 static const u8 ip4_varies[HEADER_BYTES] = {
-	[1 ... 5] = 0xff, [6] = 0xc0, [8] = 0xff, [10 ... 11] = 0xff,
+	[1 ... 5] = 0xff,
+	[6] = 0xc0,
+	[8] = 0xff,
+	[10 ... 11] = 0xff,
 };
 
 /* ... IPv6's traffic class, flow label, length and hop limit ... */
 static const u8 ip6_varies[HEADER_BYTES] = {
-	[0] = 0x0f, [1 ... 5] = 0xff, [7] = 0xff,
+	[0] = 0x0f,
+	[1 ... 5] = 0xff,
+	[7] = 0xff,
 };
 
 /* ... and all of TCP's but the ports and FIN, SYN, RST and ACK */
 static const u8 tcp_varies[HEADER_BYTES] = {
-	[4 ... 12] = 0xff, [13] = TCP_FLAGS_VARY, [14 ... 19] = 0xff,
+	[4 ... 12] = 0xff,
+	[13] = TCP_FLAGS_VARY,
+	[14 ... 19] = 0xff,
 };
 
 /* bits that are known; without ACK, TCP takes no notice of a packet */
 static const u8 ip4_known[HEADER_BYTES] = {
-	[0] = 0xff, [6] = 0x3f, [7] = 0xff, [9] = 0xff,
+	[0] = 0xff,
+	[6] = 0x3f,
+	[7] = 0xff,
+	[9] = 0xff,
 };
 
 static const u8 ip6_known[HEADER_BYTES] = { [0] = 0xf0, [6] = 0xff };
@@ -274,11 +321,13 @@ static const u8 tcp_known[HEADER_BYTES] = { [13] = TCP_FLAGS_KNOWN };
 
 /* and what they are */
 static const u8 ip4_value[HEADER_BYTES] = {
-	[0] = 0x45, [9] = IPPROTO_TCP,
+	[0] = 0x45,
+	[9] = IPPROTO_TCP,
 };
 
 static const u8 ip6_value[HEADER_BYTES] = {
-	[0] = 0x60, [6] = IPPROTO_TCP,
+	[0] = 0x60,
+	[6] = IPPROTO_TCP,
 };
 
 static const u8 tcp_value[HEADER_BYTES] = { [13] = TCP_FLAGS_VALUE };
@@ -294,41 +343,41 @@ struct rule_value {
 /* Expressions of one kind have their operations in common. */
 struct walk_kind {
 	u64 ops;
-	u64 name;		/* as much of it as fits */
+	u64 name; /* as much of it as fits */
 	u32 size;
 };
 
-#define WALK_KINDS	16
+#define WALK_KINDS 16
 
 /*
  * A walk: tables, their chains, the rules of these, their expressions.  It is
  * not on the stack, whose contents the verifier would follow.
  */
 struct walk {
-	u64 tables;		/* head of the list, and where it has got to */
+	u64 tables; /* head of the list, and where it has got to */
 	u64 table;
 	u64 chains;
 	u64 chain;
-	u64 rule;		/* the next one, or 0 */
+	u64 rule; /* the next one, or 0 */
 	u64 expr;
-	u64 end;		/* of the rule */
+	u64 end; /* of the rule */
 	struct rule_value now;
 	struct walk_sets sets;
 	struct xt_walk xt;
-	u32 step;		/* in memory the verifier does not follow it */
+	u32 step; /* in memory the verifier does not follow it */
 	u32 family;
-	bool v6;		/* a table of both is walked for each of them */
-	bool tracked;		/* it is a chain for which conntrack comes before */
-	bool counts;		/* it is one that the path passes by */
-	bool met;		/* nothing has kept the path's packets from here */
-	bool accepted;		/* ... but those of what is established in conntrack */
-	bool sure;		/* these do come here, in their chain and rule */
-	u32 state;		/* what they have in this register as their state, */
-	u32 state_reg;		/* or 0 */
-	bool behind;		/* what differs was found where they do not come */
-	bool used_behind;	/* likewise a set is used that rules change */
+	bool v6;       /* a table of both is walked for each of them */
+	bool tracked;  /* it is a chain for which conntrack comes before */
+	bool counts;   /* it is one that the path passes by */
+	bool met;      /* nothing has kept the path's packets from here */
+	bool accepted; /* ... but those of what is established in conntrack */
+	bool sure;     /* these do come here, in their chain and rule */
+	u32 state;     /* what they have in this register as their state, */
+	u32 state_reg; /* or 0 */
+	bool behind;   /* what differs was found where they do not come */
+	bool used_behind; /* likewise a set is used that rules change */
 	bool gen_1;
-	struct walk_kind kinds[WALK_KINDS];	/* of late */
+	struct walk_kind kinds[WALK_KINDS]; /* of late */
 };
 
 struct {
@@ -339,11 +388,11 @@ struct {
 } walk_state SEC(".maps");
 
 /* How much of a rule set is read: tables, chains, rules, expressions. */
-#define WALK_MAX	262144
+#define WALK_MAX 262144
 
 /* Only one value that differs is followed at a time. */
-static __always_inline enum rule_step
-rule_load(struct rule_value *now, u32 reg, u32 varies, u32 known, u32 value)
+static __always_inline enum rule_step rule_load(struct rule_value *now, u32 reg,
+						u32 varies, u32 known, u32 value)
 {
 	if (now->varies && now->reg != reg)
 		return RULE_DIFFERS;
@@ -364,8 +413,8 @@ static __always_inline enum rule_step rule_use(struct rule_value *now)
 }
 
 /* Four bytes at @pos of a header, as they are in a register. */
-#define REGISTER(bytes, pos)						\
-	((u32)(bytes)[pos] | (u32)(bytes)[(pos) + 1] << 8 |		\
+#define REGISTER(bytes, pos)                                \
+	((u32)(bytes)[pos] | (u32)(bytes)[(pos) + 1] << 8 | \
 	 (u32)(bytes)[(pos) + 2] << 16 | (u32)(bytes)[(pos) + 3] << 24)
 
 static __noinline enum rule_step rule_payload(struct rule_value *now, u64 priv,
@@ -460,8 +509,7 @@ static __always_inline enum rule_step rule_ct(struct rule_value *now, u64 priv,
 }
 
 /* The path's packets have TCP options, but none of IP and no further headers. */
-static __always_inline enum rule_step rule_exthdr(struct rule_value *now,
-						  u64 priv)
+static __always_inline enum rule_step rule_exthdr(struct rule_value *now, u64 priv)
 {
 	const struct nft_exthdr___some *exthdr = (void *)priv;
 	u8 op = BPF_CORE_READ(exthdr, op);
@@ -617,7 +665,8 @@ static __noinline enum rule_step rule_expr(struct walk *walk, u64 ops, u64 name)
 	/* one object, or a map */
 	if (NAMED("objref"))
 		return BPF_CORE_READ(of, size) <= NFT_EXPR_OF_POINTER ?
-			rule_use(now) : rule_lookup(walk, priv);
+			       rule_use(now) :
+			       rule_lookup(walk, priv);
 	if (NAMED("match"))
 		return xt_match(&walk->sets, (u64)BPF_CORE_READ(of, data), priv,
 				walk->tracked);
@@ -653,16 +702,19 @@ static __noinline int rule_established(struct walk *walk, u64 ops, u64 name)
 	} else if (ops == nft_bitwise_fast && reg &&
 		   BPF_CORE_READ(bitwise, sreg) == reg &&
 		   BPF_CORE_READ(bitwise, dreg) == reg) {
-		rule_state(walk, reg, (walk->state & BPF_CORE_READ(bitwise, mask)) ^
-				      BPF_CORE_READ(bitwise, xor));
-	} else if (ops == nft_cmp_fast && reg &&
-		   BPF_CORE_READ(cmp, sreg) == reg) {
+		rule_state(walk, reg,
+			   (walk->state & BPF_CORE_READ(bitwise, mask)) ^
+				   BPF_CORE_READ(bitwise, xor));
+	} else if (ops == nft_cmp_fast && reg && BPF_CORE_READ(cmp, sreg) == reg) {
 		walk->sure = ((walk->state & BPF_CORE_READ(cmp, mask)) ==
-			      BPF_CORE_READ(cmp, data)) != BPF_CORE_READ(cmp, inv);
+			      BPF_CORE_READ(cmp, data)) !=
+			     BPF_CORE_READ(cmp, inv);
 	} else {
 		walk->accepted |= NAMED("immedia") &&
-				  BPF_CORE_READ(immediate, dreg) == NFT_REG_VERDICT &&
-				  BPF_CORE_READ(immediate, data.data[0]) == NF_ACCEPT;
+				  BPF_CORE_READ(immediate, dreg) ==
+					  NFT_REG_VERDICT &&
+				  BPF_CORE_READ(immediate, data.data[0]) ==
+					  NF_ACCEPT;
 		walk->sure = false;
 	}
 	return 0;
@@ -773,8 +825,8 @@ static __always_inline enum walk_step walk_chain(struct walk *walk)
 			     (u64)BPF_CORE_READ(chain, blob_gen_0);
 	if (!blob)
 		return WALK_FOUND;
-	walk->rule = blob + bpf_core_field_offset(struct nft_rule_blob___some,
-						  data);
+	walk->rule = blob +
+		     bpf_core_field_offset(struct nft_rule_blob___some, data);
 	return WALK_ON;
 }
 
@@ -843,7 +895,8 @@ static __noinline bool walk_nft(struct walk *walk, const struct net *net)
 		return true;
 	walk->gen_1 = BPF_CORE_READ(net, nft.gencursor);
 	walk->tables = pernet +
-		       bpf_core_field_offset(struct nftables_pernet___some, tables);
+		       bpf_core_field_offset(struct nftables_pernet___some,
+					     tables);
 	walk->table = walk->tables;
 	bpf_for(i, 0, WALK_MAX) {
 		NOW(walk->step) = walk_on(walk);
@@ -872,7 +925,7 @@ static __noinline bool walk_xt(struct walk *walk, const struct net *net)
 
 enum walk_finding {
 	WALK_FINDS_NONE,
-	WALK_FINDS_BEHIND,	/* where nothing comes that is established */
+	WALK_FINDS_BEHIND, /* where nothing comes that is established */
 	WALK_FINDS,
 };
 
@@ -1071,8 +1124,8 @@ int scan_rules(void *ctx)
 		pos = list_next(pos);
 		if (!pos || pos == head)
 			break;
-		packet_rules_read((void *)(pos -
-					   bpf_core_field_offset(struct net, list)));
+		packet_rules_read((void *)(pos - bpf_core_field_offset(struct net,
+								       list)));
 	}
 	bpf_rcu_read_unlock();
 	return pos == head ? 0 : -ENOENT;

@@ -16,8 +16,7 @@ static __always_inline u64 rewritten_judge(const struct chimney_packet *packet,
 	struct chimney_tuple seen;
 
 	bpf_probe_read_kernel(&seen, sizeof(seen), &packet->seen);
-	if (tuple_equal(flow, &seen) &&
-	    packet->mark == packet->sock_mark &&
+	if (tuple_equal(flow, &seen) && packet->mark == packet->sock_mark &&
 	    packet->priority == packet->sock_priority &&
 	    /* congestion marks are the network's to set */
 	    !((packet->tos ^ packet->sock_tos) & ~3) &&

@@ -7,14 +7,14 @@
  */
 
 /* uapi headers of netfilter are not in BTF */
-#define NFNL_SUBSYS_CTNETLINK	1
-#define NFNL_SUBSYS_IPSET	6
-#define IPCTNL_MSG_CT_NEW	0
-#define IPSET_CMD_CREATE	2
-#define IPSET_CMD_SWAP		6
-#define IPSET_CMD_ADD		9
-#define IPSET_CMD_DEL		10
-#define IPT_SO_SET_REPLACE	64
+#define NFNL_SUBSYS_CTNETLINK 1
+#define NFNL_SUBSYS_IPSET 6
+#define IPCTNL_MSG_CT_NEW 0
+#define IPSET_CMD_CREATE 2
+#define IPSET_CMD_SWAP 6
+#define IPSET_CMD_ADD 9
+#define IPSET_CMD_DEL 10
+#define IPT_SO_SET_REPLACE 64
 
 /* The last change in each namespace, for "chimneyctl explain" and nobody else. */
 struct {
@@ -62,15 +62,16 @@ struct nft_trans___some {
 SEC("fentry/nf_tables_commit")
 int BPF_PROG(rules_nft_table, struct net *net)
 {
-	struct nftables_pernet___some *pernet =
-		(void *)net_generic(net, nft_net_id);
+	struct nftables_pernet___some *pernet = (void *)net_generic(net,
+								    nft_net_id);
 	u64 first;
 
 	if (!pernet || !bpf_core_field_exists(struct nft_trans___some, table))
 		return 0;
 	first = (u64)BPF_CORE_READ(pernet, commit_list.next);
-	if (first == (u64)pernet + bpf_core_field_offset(struct nftables_pernet___some,
-							 commit_list))
+	if (first ==
+	    (u64)pernet + bpf_core_field_offset(struct nftables_pernet___some,
+						commit_list))
 		return 0;
 	first -= bpf_core_field_offset(struct nft_trans___some, list);
 	rules_note(netns_cookie(net),
@@ -157,8 +158,7 @@ int BPF_PROG(rules_hook, struct net *net, int pf, const struct nf_hook_ops *reg,
 }
 
 SEC("fexit/__nf_unregister_net_hook")
-int BPF_PROG(rules_unhook, struct net *net, int pf,
-	     const struct nf_hook_ops *reg)
+int BPF_PROG(rules_unhook, struct net *net, int pf, const struct nf_hook_ops *reg)
 {
 	if (pf != NFPROTO_NETDEV)
 		rules_hooked(net);

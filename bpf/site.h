@@ -14,7 +14,7 @@
 #define CHIMNEY_BPF_SITE_H
 
 /* macros are not in BTF */
-#define CHIMNEY_MASK(id)	(1ULL << CHIMNEY_##id)
+#define CHIMNEY_MASK(id) (1ULL << CHIMNEY_##id)
 
 /**
  * site_judge() - a site's own rules about a flow

@@ -8,48 +8,48 @@
  * packet pass, the capture has no use for the flow.
  */
 
-#define BPF_CLASS(code)	((code) & 0x07)
-#define BPF_LD		0x00
-#define BPF_LDX		0x01
-#define BPF_ST		0x02
-#define BPF_STX		0x03
-#define BPF_ALU		0x04
-#define BPF_JMP		0x05
-#define BPF_MISC	0x07
-#define BPF_SIZE(code)	((code) & 0x18)
-#define BPF_W		0x00
-#define BPF_H		0x08
-#define BPF_B		0x10
-#define BPF_MODE(code)	((code) & 0xe0)
-#define BPF_IMM		0x00
-#define BPF_ABS		0x20
-#define BPF_IND		0x40
-#define BPF_MSH		0xa0
-#define BPF_OP(code)	((code) & 0xf0)
-#define BPF_AND		0x50
-#define BPF_JA		0x00
-#define BPF_JEQ		0x10
-#define BPF_JGT		0x20
-#define BPF_JGE		0x30
-#define BPF_JSET	0x40
-#define BPF_X		0x08
-#define BPF_A		0x10
-#define BPF_RVAL(code)	((code) & 0x18)
+#define BPF_CLASS(code) ((code) & 0x07)
+#define BPF_LD 0x00
+#define BPF_LDX 0x01
+#define BPF_ST 0x02
+#define BPF_STX 0x03
+#define BPF_ALU 0x04
+#define BPF_JMP 0x05
+#define BPF_MISC 0x07
+#define BPF_SIZE(code) ((code) & 0x18)
+#define BPF_W 0x00
+#define BPF_H 0x08
+#define BPF_B 0x10
+#define BPF_MODE(code) ((code) & 0xe0)
+#define BPF_IMM 0x00
+#define BPF_ABS 0x20
+#define BPF_IND 0x40
+#define BPF_MSH 0xa0
+#define BPF_OP(code) ((code) & 0xf0)
+#define BPF_AND 0x50
+#define BPF_JA 0x00
+#define BPF_JEQ 0x10
+#define BPF_JGT 0x20
+#define BPF_JGE 0x30
+#define BPF_JSET 0x40
+#define BPF_X 0x08
+#define BPF_A 0x10
+#define BPF_RVAL(code) ((code) & 0x18)
 #define BPF_MISCOP(code) ((code) & 0xf8)
-#define BPF_TXA		0x80
-#define SKF_AD_OFF	-0x1000
-#define SKF_AD_PROTOCOL	0
-#define SKF_AD_IFINDEX	8
-#define SKF_NET_OFF	-0x100000
-#define SOCK_DGRAM	2
-#define ETH_HLEN	14
+#define BPF_TXA 0x80
+#define SKF_AD_OFF -0x1000
+#define SKF_AD_PROTOCOL 0
+#define SKF_AD_IFINDEX 8
+#define SKF_NET_OFF -0x100000
+#define SOCK_DGRAM 2
+#define ETH_HLEN 14
 
 /* An IP header, the ports behind it, and what a load there may touch. */
-#define FILTER_HEAD	44
-#define FILTER_ROOM	48
+#define FILTER_HEAD 44
+#define FILTER_ROOM 48
 /* What takes more than that, of all filters together, may let everything pass. */
-#define FILTER_STEPS	2048
-#define FILTER_BRANCHES	16
+#define FILTER_STEPS 2048
+#define FILTER_BRANCHES 16
 
 /*
  * What is certain of those packets of a flow that may take the path, in one
@@ -57,7 +57,7 @@
  */
 struct filter_packet {
 	u8 head[FILTER_ROOM];
-	u8 known[FILTER_ROOM];	/* bits of it */
+	u8 known[FILTER_ROOM]; /* bits of it */
 	u32 ifindex;
 	u16 ethertype;
 };
@@ -122,10 +122,13 @@ static __always_inline u32 filter_word(const u8 *at)
 static __always_inline struct filter_value
 filter_load(const struct filter_packet *packet, u32 off, u16 code, bool raw)
 {
-	u32 unused = BPF_SIZE(code) == BPF_W ? 0 : BPF_SIZE(code) == BPF_H ? 16 : 24;
+	u32 unused = BPF_SIZE(code) == BPF_W ? 0 :
+		     BPF_SIZE(code) == BPF_H ? 16 :
+					       24;
 	struct filter_value to = {};
 
-	if (BPF_MODE(code) == BPF_ABS && off == (u32)(SKF_AD_OFF + SKF_AD_PROTOCOL))
+	if (BPF_MODE(code) == BPF_ABS &&
+	    off == (u32)(SKF_AD_OFF + SKF_AD_PROTOCOL))
 		return filter_constant(packet->ethertype);
 	if (BPF_MODE(code) == BPF_ABS && off == (u32)(SKF_AD_OFF + SKF_AD_IFINDEX))
 		return filter_constant(packet->ifindex);
@@ -208,9 +211,9 @@ struct filter_machine {
 	struct filter_value a;
 	struct filter_value x;
 	u32 way;
-	u32 branches;	/* that it has come to on this way */
-	u32 steps;	/* that are left */
-	bool raw;	/* packets begin with their link layer header */
+	u32 branches; /* that it has come to on this way */
+	u32 steps;    /* that are left */
+	bool raw;     /* packets begin with their link layer header */
 };
 
 enum filter_end { FILTER_GOES_ON, FILTER_PASSES, FILTER_PASSES_NEVER };
@@ -314,8 +317,8 @@ __noinline int filter_may_pass(u64 socket, const struct filter_packet *packet,
 			       u32 *steps)
 {
 	const struct sock *sk = (void *)socket;
-	const struct sock_fprog_kern *prog =
-		BPF_CORE_READ(sk, sk_filter, prog, orig_prog);
+	const struct sock_fprog_kern *prog = BPF_CORE_READ(sk, sk_filter, prog,
+							   orig_prog);
 	struct filter_machine m = {
 		.a = filter_constant(0),
 		.x = filter_constant(0),

@@ -14,17 +14,17 @@
  */
 
 /* uapi headers of xtables and ipset are not in BTF */
-#define XT_INV_FRAG			0x20
-#define XT_INV_PROTO			0x40
-#define IPT_F_FRAG			0x01
-#define IP6T_F_PROTO			0x01
-#define XT_TCP_INV_FLAGS		0x04
-#define XT_CONNTRACK_STATE		0x01
-#define XT_CONNTRACK_EXPIRES		0x80
-#define IPSET_EXT_TIMEOUT		0x01
-#define IPSET_TYPE_MAC			0x04
-#define IPSET_TYPE_NAME			0x10
-#define IPSET_COUNTER_NONE		0
+#define XT_INV_FRAG 0x20
+#define XT_INV_PROTO 0x40
+#define IPT_F_FRAG 0x01
+#define IP6T_F_PROTO 0x01
+#define XT_TCP_INV_FLAGS 0x04
+#define XT_CONNTRACK_STATE 0x01
+#define XT_CONNTRACK_EXPIRES 0x80
+#define IPSET_EXT_TIMEOUT 0x01
+#define IPSET_TYPE_MAC 0x04
+#define IPSET_TYPE_NAME 0x10
+#define IPSET_COUNTER_NONE 0
 
 /* as userspace knows them: rules ... */
 struct ipt_entry_head {
@@ -57,8 +57,8 @@ struct ip6t_entry_head {
 /* ... their matches and targets ... */
 struct xt_entry_part {
 	u16 size;
-	u16 name[3];		/* it begins here, and goes on after the next */
-	u64 kernel;		/* what it is */
+	u16 name[3]; /* it begins here, and goes on after the next */
+	u64 kernel;  /* what it is */
 	u8 name_and_revision[16];
 };
 
@@ -78,7 +78,7 @@ struct xt_conntrack_info {
 	u16 proto_and_ports[5];
 	u16 flags;
 	u16 invflags;
-	u16 states;		/* of the first revision just eight bits */
+	u16 states; /* of the first revision just eight bits */
 };
 
 /* ... and "set", since revision 3 with counters, whose order has changed then */
@@ -140,20 +140,20 @@ __u32 xt_net_id;
 __u32 ip_set_net_id;
 
 enum rule_step {
-	RULE_NEXT,	/* to the next expression or match */
-	RULE_ENDS,	/* no packet that may take the path gets further */
-	RULE_DIFFERS,	/* between packets */
+	RULE_NEXT,    /* to the next expression or match */
+	RULE_ENDS,    /* no packet that may take the path gets further */
+	RULE_DIFFERS, /* between packets */
 };
 
 enum walk_step {
 	WALK_ON,
 	WALK_CLEAN,
-	WALK_FOUND,	/* a rule that matters, or something unexpected */
+	WALK_FOUND, /* a rule that matters, or something unexpected */
 };
 
 /* What rules do with sets whose elements do not time out, anywhere. */
 struct walk_sets {
-	u64 ip_sets;		/* list of the namespace's */
+	u64 ip_sets; /* list of the namespace's */
 	bool ipset_used;
 	bool ipset_changed;
 	bool nft_used;
@@ -163,18 +163,18 @@ struct walk_sets {
 /* A walk: tables, their rules, the matches of these. */
 struct xt_walk {
 	u64 pernet;
-	u64 tables;		/* head of the list, and where it has got to */
+	u64 tables; /* head of the list, and where it has got to */
 	u64 table;
 	u64 entries;
 	u64 entry;
 	u64 end;
 	u64 match;
 	u64 match_end;
-	u32 forward;		/* where the chain FORWARD begins */
-	u32 forward_end;	/* its last rule */
+	u32 forward;	 /* where the chain FORWARD begins */
+	u32 forward_end; /* its last rule */
 	bool v6;
-	bool tracked;		/* conntrack comes before the table */
-	u32 step;		/* in memory the verifier does not follow it */
+	bool tracked; /* conntrack comes before the table */
+	u32 step;     /* in memory the verifier does not follow it */
 };
 
 /*
@@ -196,7 +196,7 @@ static __always_inline u64 net_generic(const struct net *net, u32 id)
 	if (id)
 		bpf_probe_read_kernel(&pernet, sizeof(pernet),
 				      (void *)BPF_CORE_READ(net, gen) +
-				      id * sizeof(void *));
+					      id * sizeof(void *));
 	return pernet;
 }
 
@@ -267,17 +267,20 @@ static __always_inline enum rule_step xt_match_set(struct walk_sets *sets,
 	    bpf_probe_read_kernel(&index, sizeof(index), &of->index))
 		return RULE_DIFFERS;
 	if (revision >= 3) {
-		bpf_probe_read_kernel(&packets, 1, revision == 3 ?
-				      &of->packets.op : &of->packets.op_v4);
-		bpf_probe_read_kernel(&bytes, 1, revision == 3 ?
-				      &of->bytes.op : &of->bytes.op_v4);
+		bpf_probe_read_kernel(&packets, 1,
+				      revision == 3 ? &of->packets.op :
+						      &of->packets.op_v4);
+		bpf_probe_read_kernel(&bytes, 1,
+				      revision == 3 ? &of->bytes.op :
+						      &of->bytes.op_v4);
 	}
 	if (packets != IPSET_COUNTER_NONE || bytes != IPSET_COUNTER_NONE)
 		return RULE_DIFFERS;
 	bpf_probe_read_kernel(&set, sizeof(set),
 			      (void *)sets->ip_sets + index * sizeof(set));
 	if (!set || BPF_CORE_READ(set, extensions) & IPSET_EXT_TIMEOUT ||
-	    BPF_CORE_READ(set, type, features) & (IPSET_TYPE_MAC | IPSET_TYPE_NAME))
+	    BPF_CORE_READ(set, type, features) &
+		    (IPSET_TYPE_MAC | IPSET_TYPE_NAME))
 		return RULE_DIFFERS;
 	sets->ipset_used = true;
 	return RULE_NEXT;
@@ -380,10 +383,12 @@ static __always_inline enum walk_step xt_walk_entry(struct xt_walk *walk,
 
 	if (walk->v6)
 		bpf_probe_read_kernel(&offset, sizeof(offset),
-				      &((struct ip6t_entry_head *)entry)->target_offset);
+				      &((struct ip6t_entry_head *)entry)
+					       ->target_offset);
 	else
 		bpf_probe_read_kernel(&offset, sizeof(offset),
-				      &((struct ipt_entry_head *)entry)->target_offset);
+				      &((struct ipt_entry_head *)entry)
+					       ->target_offset);
 	if (!offset.next)
 		return WALK_FOUND;
 	target = (void *)(entry + offset.target);
@@ -432,7 +437,8 @@ static __always_inline enum walk_step xt_walk_table(struct xt_walk *walk)
 	walk->forward = BPF_CORE_READ(info, hook_entry[NF_INET_FORWARD]);
 	walk->forward_end = BPF_CORE_READ(info, underflow[NF_INET_FORWARD]);
 	walk->entries = (u64)info +
-			bpf_core_field_offset(struct xt_table_info___some, entries);
+			bpf_core_field_offset(struct xt_table_info___some,
+					      entries);
 	walk->entry = walk->entries;
 	walk->end = walk->entries + BPF_CORE_READ(info, size);
 	return WALK_ON;

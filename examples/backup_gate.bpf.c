@@ -13,8 +13,8 @@
 #include "site.h"
 
 #define SLICE "backup.slice"
-#define PREFIX 0xc0000200	/* 192.0.2.0, ... */
-#define MASK 0xffffff00		/* ... /24 */
+#define PREFIX 0xc0000200 /* 192.0.2.0, ... */
+#define MASK 0xffffff00	  /* ... /24 */
 #define AF_INET 2
 
 /* A slice is a cgroup right below the root. */

@@ -19,18 +19,12 @@
 struct options opt;
 
 static const struct command objects[] = {
-	{ "status", cmd_status },
-	{ "gate", cmd_gate },
-	{ "flows", cmd_flows },
-	{ "explain", cmd_explain },
-	{ "stats", cmd_stats },
-	{ "monitor", cmd_monitor },
-	{ "set", cmd_set },
-	{ "port", cmd_port },
-	{ "cgroup", cmd_cgroup },
-	{ "top", cmd_top },
-	{ "check", cmd_check },
-	{ }
+	{ "status", cmd_status }, { "gate", cmd_gate },
+	{ "flows", cmd_flows },	  { "explain", cmd_explain },
+	{ "stats", cmd_stats },	  { "monitor", cmd_monitor },
+	{ "set", cmd_set },	  { "port", cmd_port },
+	{ "cgroup", cmd_cgroup }, { "top", cmd_top },
+	{ "check", cmd_check },	  {},
 };
 
 static void print_usage(FILE *to)
@@ -69,7 +63,8 @@ static void print_usage(FILE *to)
 	      "Objects and commands may be abbreviated, as in ip(8).\n"
 	      "Exit status: 0 done, 1 failed, 2 wrong usage, 3 not there (no such\n"
 	      "connection, device or namespace; module or gate not loaded), 4 check has\n"
-	      "found something.\n", to);
+	      "found something.\n",
+	      to);
 }
 
 /**
@@ -92,8 +87,8 @@ int no_more_words(int argc, char **argv)
 	if (!argc)
 		return DONE;
 	return complain(MISUSED, "unexpected word \"%s\"%s", argv[0],
-			argv[0][0] == '-' ?
-			": options stand before the object" : "");
+			argv[0][0] == '-' ? ": options stand before the object" :
+					    "");
 }
 
 /**
@@ -215,14 +210,13 @@ int main(int argc, char **argv)
 		{ "netns", required_argument, NULL, 'n' },
 		{ "version", no_argument, NULL, 'V' },
 		{ "help", no_argument, NULL, 'h' },
-		{ }
+		{},
 	};
 	const char *when = "auto";
 	int c, err;
 
 	/* what follows the object is the object's */
-	while ((c = getopt_long(argc, argv, "+c::jpqn:Vh", options,
-				NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+c::jpqn:Vh", options, NULL)) != -1) {
 		switch (c) {
 		case 'c':
 			when = optarg ?: "always";

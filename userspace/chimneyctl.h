@@ -41,11 +41,12 @@ enum {
  *
  * Return: @code.
  */
-#define complain(code, fmt, ...) ({					\
-	fflush(stdout);							\
-	fprintf(stderr, "chimneyctl: " fmt "\n", ##__VA_ARGS__);	\
-	(code);								\
-})
+#define complain(code, fmt, ...)                                         \
+	({                                                               \
+		fflush(stdout);                                          \
+		fprintf(stderr, "chimneyctl: " fmt "\n", ##__VA_ARGS__); \
+		(code);                                                  \
+	})
 
 /**
  * struct options - what stands before the object on the command line

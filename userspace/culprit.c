@@ -28,7 +28,7 @@
 #include "chimneyctl.h"
 #include "netlink.h"
 
-#define V4_MAPPED 12		/* bytes before an IPv4 address */
+#define V4_MAPPED 12 /* bytes before an IPv4 address */
 #define NSEC_PER_SEC 1000000000ULL
 
 /* what objects are compared with, and where they go */
@@ -77,7 +77,8 @@ static void capture_found(const struct capture *capture, void *data)
 	}
 	add_text(obj, "dev", dev);
 	if (capture->filtered)
-		json_object_object_add(obj, "filter", json_object_new_boolean(true));
+		json_object_object_add(obj, "filter",
+				       json_object_new_boolean(true));
 	json_object_array_add(search->found, obj);
 }
 

@@ -22,7 +22,8 @@ static const struct {
 	const char *function;
 	enum evaluator_kind kind;
 } evaluators[] = {
-#define EVALUATOR(module, function, kind) { module, function, EVALUATOR_##kind },
+#define EVALUATOR(module, function, kind) \
+	{ module, function, EVALUATOR_##kind },
 	EVALUATORS(EVALUATOR)
 #undef EVALUATOR
 };
@@ -33,25 +34,93 @@ static const struct {
  * packet, or goes through a function of the kernel itself that is watched.
  */
 static const char * const harmless[] = {
-	"nft_chain_nat", "nft_compat", "nft_connlimit", "nft_ct", "nft_dup_ipv4",
-	"nft_dup_ipv6", "nft_dup_netdev", "nft_fib", "nft_fib_inet", "nft_fib_ipv4",
-	"nft_fib_ipv6", "nft_fib_netdev", "nft_flow_offload", "nft_fwd_netdev",
-	"nft_hash", "nft_masq", "nft_meta_bridge", "nft_nat", "nft_osf",
-	"nft_queue", "nft_redir", "nft_reject", "nft_reject_bridge",
-	"nft_reject_inet", "nft_reject_ipv4", "nft_reject_ipv6",
-	"nft_reject_netdev", "nft_socket", "nft_tunnel", "nft_xfrm",
-	"xt_CHECKSUM", "xt_CLASSIFY", "xt_CONNSECMARK", "xt_CT", "xt_DSCP",
-	"xt_HL", "xt_HMARK", "xt_LOG", "xt_MASQUERADE", "xt_NETMAP", "xt_NFLOG",
-	"xt_NFQUEUE", "xt_REDIRECT", "xt_SECMARK", "xt_TCPMSS", "xt_TEE",
-	"xt_TRACE", "xt_addrtype", "xt_cluster", "xt_comment",
-	"xt_connlabel", "xt_connlimit", "xt_connmark", "xt_conntrack", "xt_dccp", "xt_devgroup",
-	"xt_esp", "xt_helper", "xt_ipcomp", "xt_iprange", "xt_ipvs", "xt_l2tp",
-	"xt_mark", "xt_multiport", "xt_nat", "xt_osf", "xt_owner",
-	"xt_pkttype", "xt_policy", "xt_sctp",
-	"xt_socket", "xt_state", "xt_tcpmss", "xt_tcpudp",
-	"ipt_REJECT", "ipt_ah", "ipt_rpfilter",
-	"ip6t_NPT", "ip6t_REJECT", "ip6t_ah", "ip6t_eui64", "ip6t_frag",
-	"ip6t_hbh", "ip6t_ipv6header", "ip6t_mh", "ip6t_rpfilter", "ip6t_rt",
+	"nft_chain_nat",
+	"nft_compat",
+	"nft_connlimit",
+	"nft_ct",
+	"nft_dup_ipv4",
+	"nft_dup_ipv6",
+	"nft_dup_netdev",
+	"nft_fib",
+	"nft_fib_inet",
+	"nft_fib_ipv4",
+	"nft_fib_ipv6",
+	"nft_fib_netdev",
+	"nft_flow_offload",
+	"nft_fwd_netdev",
+	"nft_hash",
+	"nft_masq",
+	"nft_meta_bridge",
+	"nft_nat",
+	"nft_osf",
+	"nft_queue",
+	"nft_redir",
+	"nft_reject",
+	"nft_reject_bridge",
+	"nft_reject_inet",
+	"nft_reject_ipv4",
+	"nft_reject_ipv6",
+	"nft_reject_netdev",
+	"nft_socket",
+	"nft_tunnel",
+	"nft_xfrm",
+	"xt_CHECKSUM",
+	"xt_CLASSIFY",
+	"xt_CONNSECMARK",
+	"xt_CT",
+	"xt_DSCP",
+	"xt_HL",
+	"xt_HMARK",
+	"xt_LOG",
+	"xt_MASQUERADE",
+	"xt_NETMAP",
+	"xt_NFLOG",
+	"xt_NFQUEUE",
+	"xt_REDIRECT",
+	"xt_SECMARK",
+	"xt_TCPMSS",
+	"xt_TEE",
+	"xt_TRACE",
+	"xt_addrtype",
+	"xt_cluster",
+	"xt_comment",
+	"xt_connlabel",
+	"xt_connlimit",
+	"xt_connmark",
+	"xt_conntrack",
+	"xt_dccp",
+	"xt_devgroup",
+	"xt_esp",
+	"xt_helper",
+	"xt_ipcomp",
+	"xt_iprange",
+	"xt_ipvs",
+	"xt_l2tp",
+	"xt_mark",
+	"xt_multiport",
+	"xt_nat",
+	"xt_osf",
+	"xt_owner",
+	"xt_pkttype",
+	"xt_policy",
+	"xt_sctp",
+	"xt_socket",
+	"xt_state",
+	"xt_tcpmss",
+	"xt_tcpudp",
+	"ipt_REJECT",
+	"ipt_ah",
+	"ipt_rpfilter",
+	"ip6t_NPT",
+	"ip6t_REJECT",
+	"ip6t_ah",
+	"ip6t_eui64",
+	"ip6t_frag",
+	"ip6t_hbh",
+	"ip6t_ipv6header",
+	"ip6t_mh",
+	"ip6t_rpfilter",
+	"ip6t_rt",
 	"ip6t_srh",
 };
 
@@ -118,8 +187,9 @@ static int note(int map, const char *module, enum rule_module what)
  */
 int evaluators_note_module(int map, const char *module)
 {
-	return note(map, module, module_present(module) ?
-				 RULE_MODULE_KNOWN : RULE_MODULE_ABSENT);
+	return note(map, module,
+		    module_present(module) ? RULE_MODULE_KNOWN :
+					     RULE_MODULE_ABSENT);
 }
 
 /**
@@ -168,8 +238,7 @@ struct bpf_link *evaluators_watch(const struct bpf_program *prog)
 	opts.syms = functions;
 	opts.cookies = kinds;
 	for (i = 0; i < ARRAY_SIZE(evaluators); i++) {
-		if (*evaluators[i].module &&
-		    !module_present(evaluators[i].module))
+		if (*evaluators[i].module && !module_present(evaluators[i].module))
 			continue;
 		functions[opts.cnt] = evaluators[i].function;
 		kinds[opts.cnt++] = evaluators[i].kind;
@@ -218,7 +287,8 @@ int evaluators_scan(int map, __s32 *unknown)
 	while (!err && (entry = readdir(dir))) {
 		key_of(entry->d_name, name);
 		if (bpf_map_lookup_elem(map, name, &what) ?
-		    !brings_rules(name) : what != RULE_MODULE_ABSENT)
+			    !brings_rules(name) :
+			    what != RULE_MODULE_ABSENT)
 			continue;
 		err = evaluators_unknown(map, name, unknown);
 	}

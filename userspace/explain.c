@@ -119,10 +119,13 @@ int cmd_explain(int argc, char **argv)
 		return complain(MISUSED,
 				"%s missing: explain LOCAL:PORT REMOTE:PORT",
 				argc ? "REMOTE:PORT" : "LOCAL:PORT");
-	err = endpoint_parse(argv[0], &local) ?:
-	      endpoint_parse(argv[1], &remote) ?:
-	      no_more_words(argc - 2, argv + 2) ?:
-	      flows_read(&flows);
+	err = endpoint_parse(argv[0], &local);
+	if (!err)
+		err = endpoint_parse(argv[1], &remote);
+	if (!err)
+		err = no_more_words(argc - 2, argv + 2);
+	if (!err)
+		err = flows_read(&flows);
 	if (err)
 		return err;
 	rec = find(&flows, &local, &remote);

@@ -11,7 +11,7 @@
 
 #include "chimneyctl.h"
 
-#define V4_BITS 96		/* in front of an IPv4 address that is v4-mapped */
+#define V4_BITS 96 /* in front of an IPv4 address that is v4-mapped */
 
 struct condition {
 	int kind;
@@ -51,14 +51,15 @@ static int parse_prefix(const char *text, struct condition *cond)
 		if (slash[1] < '0' || slash[1] > '9')
 			return BAD_VALUE;
 	}
-	if (*end || cond->prefix.len > bits ||
-	    slash - text >= (long)sizeof(addr))
+	if (*end || cond->prefix.len > bits || slash - text >= (long)sizeof(addr))
 		return BAD_VALUE;
 	snprintf(addr, sizeof(addr), "%.*s", (int)(slash - text), text);
 	cond->prefix.len += 128 - bits;
 	v4_map(cond->prefix.addr);
-	return inet_pton(cond->prefix.family, addr, cond->prefix.addr +
-			 (128 - bits) / 8) == 1 ? DONE : BAD_VALUE;
+	return inet_pton(cond->prefix.family, addr,
+			 cond->prefix.addr + (128 - bits) / 8) == 1 ?
+		       DONE :
+		       BAD_VALUE;
 }
 
 static int parse_ports(const char *text, struct condition *cond)
@@ -96,8 +97,9 @@ static int parse_cgroup(const char *text, struct condition *cond)
 	cond->path = text;
 	if (text[0] != '/')
 		return BAD_VALUE;
-	return cgroup_exists(text) ? DONE :
-	       complain(ABSENT, "no cgroup \"%s\" in " CGROUP_ROOT, text);
+	return cgroup_exists(text) ?
+		       DONE :
+		       complain(ABSENT, "no cgroup \"%s\" in " CGROUP_ROOT, text);
 }
 
 static bool has_prefix(const struct condition *cond,
@@ -177,12 +179,12 @@ static bool holds_cgroup(const struct condition *cond,
 	       (!len || !path[len] || path[len] == '/');
 }
 
-#define PREFIX_ALLOWED						\
+#define PREFIX_ALLOWED \
 	"an address, or a prefix as in 192.0.2.0/24 or 2001:db8::/32"
 
 static const struct {
 	const char *name;
-	const char *allowed;	/* or NULL where @parse knows them by name */
+	const char *allowed; /* or NULL where @parse knows them by name */
 	int (*parse)(const char *text, struct condition *cond);
 	bool (*holds)(const struct condition *cond,
 		      const struct chimney_flow_record *rec);
@@ -199,7 +201,7 @@ static const struct {
 	{ "cgroup", "a path from the root of cgroup v2", parse_cgroup,
 	  holds_cgroup },
 	{ .name = "sort" },
-	{ }
+	{},
 };
 
 #define SORT (ARRAY_SIZE(kinds) - 2)
@@ -208,19 +210,23 @@ static const struct {
 static int by_ends(const void *a, const void *b)
 {
 	const struct chimney_tuple *x = a, *y = b;
+	int by = memcmp(x->local, y->local, sizeof(x->local));
 
-	return memcmp(x->local, y->local, sizeof(x->local)) ?:
-	       x->lport - y->lport ?:
-	       memcmp(x->remote, y->remote, sizeof(x->remote)) ?:
-	       x->rport - y->rport;
+	if (!by)
+		by = x->lport - y->lport;
+	if (!by)
+		by = memcmp(x->remote, y->remote, sizeof(x->remote));
+	return by ?: x->rport - y->rport;
 }
 
 static int by_remote(const void *a, const void *b)
 {
 	const struct chimney_tuple *x = a, *y = b;
+	int by = memcmp(x->remote, y->remote, sizeof(x->remote));
 
-	return memcmp(x->remote, y->remote, sizeof(x->remote)) ?:
-	       x->rport - y->rport ?: by_ends(a, b);
+	if (!by)
+		by = x->rport - y->rport;
+	return by ?: by_ends(a, b);
 }
 
 static int compare(__u64 a, __u64 b)
@@ -239,24 +245,23 @@ static int by_offloads(const void *a, const void *b)
 {
 	const struct chimney_flow_record *x = a, *y = b;
 
-	return compare(y->verdict.offloads, x->verdict.offloads) ?:
-	       by_ends(a, b);
+	return compare(y->verdict.offloads, x->verdict.offloads) ?: by_ends(a, b);
 }
 
 static int by_packets(const void *a, const void *b)
 {
 	const struct chimney_sock_info *x = a, *y = b;
 
-	return compare(y->tx_packets + y->rx_packets,
-		       x->tx_packets + x->rx_packets) ?: by_ends(a, b);
+	return compare(y->tx_packets + y->rx_packets, x->tx_packets + x->rx_packets) ?:
+		       by_ends(a, b);
 }
 
 static int by_bytes(const void *a, const void *b)
 {
 	const struct chimney_sock_info *x = a, *y = b;
 
-	return compare(y->tx_bytes + y->rx_bytes,
-		       x->tx_bytes + x->rx_bytes) ?: by_ends(a, b);
+	return compare(y->tx_bytes + y->rx_bytes, x->tx_bytes + x->rx_bytes) ?:
+		       by_ends(a, b);
 }
 
 static int by_payload(const void *a, const void *b)
@@ -264,7 +269,7 @@ static int by_payload(const void *a, const void *b)
 	const struct chimney_flow_record *x = a, *y = b;
 
 	return compare(y->sent + y->received, x->sent + x->received) ?:
-	       by_ends(a, b);
+		       by_ends(a, b);
 }
 
 /* a record begins with its info, and that with its tuple */
@@ -272,14 +277,10 @@ static const struct {
 	const char *name;
 	int (*order)(const void *a, const void *b);
 } orders[] = {
-	{ "local", by_ends },
-	{ "remote", by_remote },
-	{ "state", by_state },
-	{ "offloads", by_offloads },
-	{ "packets", by_packets },
-	{ "bytes", by_bytes },
-	{ "payload", by_payload },
-	{ }
+	{ "local", by_ends },	   { "remote", by_remote },
+	{ "state", by_state },	   { "offloads", by_offloads },
+	{ "packets", by_packets }, { "bytes", by_bytes },
+	{ "payload", by_payload }, {},
 };
 
 static int parse_order(struct flow_filter *filter, const char *text)

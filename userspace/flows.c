@@ -33,11 +33,16 @@ static const __u8 v4_mapped[12] = { [10] = 0xff, [11] = 0xff };
 
 /* words of "ss state" */
 static const char * const tcp_states[] = {
-	[TCP_ESTABLISHED] = "established", [TCP_SYN_SENT] = "syn-sent",
-	[TCP_SYN_RECV] = "syn-recv",	   [TCP_FIN_WAIT1] = "fin-wait-1",
-	[TCP_FIN_WAIT2] = "fin-wait-2",	   [TCP_TIME_WAIT] = "time-wait",
-	[TCP_CLOSE] = "closed",		   [TCP_CLOSE_WAIT] = "close-wait",
-	[TCP_LAST_ACK] = "last-ack",	   [TCP_LISTEN] = "listening",
+	[TCP_ESTABLISHED] = "established",
+	[TCP_SYN_SENT] = "syn-sent",
+	[TCP_SYN_RECV] = "syn-recv",
+	[TCP_FIN_WAIT1] = "fin-wait-1",
+	[TCP_FIN_WAIT2] = "fin-wait-2",
+	[TCP_TIME_WAIT] = "time-wait",
+	[TCP_CLOSE] = "closed",
+	[TCP_CLOSE_WAIT] = "close-wait",
+	[TCP_LAST_ACK] = "last-ack",
+	[TCP_LISTEN] = "listening",
 	[TCP_CLOSING] = "closing",
 };
 
@@ -148,7 +153,7 @@ void add_end(struct json_object *obj, const char *key, __u16 family,
 struct json_object *flow_json(const struct chimney_flow_record *rec)
 {
 	struct json_object *reasons = json_object_new_array();
-	struct json_object *obj = json_object_new_object();
+	struct json_object *obj = json_object_new_object(), *name;
 	const struct chimney_verdict *verdict = &rec->verdict;
 	const struct chimney_sock_info *info = &rec->info;
 	const struct chimney_tuple *flow = &info->flow;
@@ -156,19 +161,25 @@ struct json_object *flow_json(const struct chimney_flow_record *rec)
 	char dev[IF_NAMESIZE];
 	unsigned int i;
 
-	for (i = 0; i < 64; i++)
-		if (mask & (1ULL << i))
-			json_object_array_add(reasons,
-					      json_object_new_string(reason_name(i)));
+	for (i = 0; i < 64; i++) {
+		if (!(mask & (1ULL << i)))
+			continue;
+		name = json_object_new_string(reason_name(i));
+		json_object_array_add(reasons, name);
+	}
 	add_end(obj, "local", flow->family, flow->local, flow->lport);
 	add_end(obj, "remote", flow->family, flow->remote, flow->rport);
 	add_text(obj, "dev", if_indextoname(info->ifindex, dev));
-	add_text(obj, "tcp", info->tcp_state < ARRAY_SIZE(tcp_states) ?
-			     tcp_states[info->tcp_state] : NULL);
+	add_text(obj, "tcp",
+		 info->tcp_state < ARRAY_SIZE(tcp_states) ?
+			 tcp_states[info->tcp_state] :
+			 NULL);
 	add_text(obj, "state", state_name(info->state));
 	json_object_object_add(obj, "reasons", reasons);
-	add_text(obj, "uploaded", verdict->uploaded == CHIMNEY_NONE ? NULL :
-				  reason_name(verdict->uploaded));
+	add_text(obj, "uploaded",
+		 verdict->uploaded == CHIMNEY_NONE ?
+			 NULL :
+			 reason_name(verdict->uploaded));
 	add_number(obj, "offloads", verdict->offloads);
 	add_number(obj, "tx_packets", info->tx_packets);
 	add_number(obj, "tx_bytes", info->tx_bytes);
@@ -222,7 +233,8 @@ static int load_reader(const char *pins, int *fd)
 	bpf_link__destroy(link);
 	flows_bpf__destroy(skel);
 	return err ? complain(FAILED, "loading the flow reader: %s",
-			      strerror(-err)) : DONE;
+			      strerror(-err)) :
+		     DONE;
 }
 
 /**
@@ -307,8 +319,7 @@ int flows_read(struct flow_list *list)
 		return complain(FAILED, "reading flows: %m");
 	err = read_records(fd, list);
 	close(fd);
-	return err ? complain(FAILED, "reading flows: %s", strerror(-err)) :
-		     DONE;
+	return err ? complain(FAILED, "reading flows: %s", strerror(-err)) : DONE;
 }
 
 /**
@@ -319,8 +330,9 @@ int flows_read(struct flow_list *list)
 int cmd_flows(int argc, char **argv)
 {
 	static const char * const columns[] = {
-		"local", "remote", "dev", "tcp", "state", "tx_packets",
-		"tx_bytes", "rx_packets", "rx_bytes", "reasons", NULL,
+		"local",    "remote",	  "dev",      "tcp",
+		"state",    "tx_packets", "tx_bytes", "rx_packets",
+		"rx_bytes", "reasons",	  NULL,
 	};
 	struct flow_filter *filter;
 	struct flow_list flows = {};

@@ -25,6 +25,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -41,7 +42,7 @@
 /* pins of a gate that is to replace another one; a number follows */
 #define PIN_NEXT CHIMNEY_PINS "/next"
 #define NEXT_MAX 16
-#define PINS_LEN 64	/* name of such a folder */
+#define PINS_LEN 64 /* name of such a folder */
 #define PATH_LEN 256
 
 /* verdicts that there is room for at least; and of the memory, at most */
@@ -241,8 +242,8 @@ static bool is_built_in(const struct bpf_program *prog)
 	struct btf *vmlinux = btf__load_vmlinux_btf();
 	bool has;
 
-	has = vmlinux && btf__find_by_name_kind(vmlinux, watches(prog),
-						BTF_KIND_FUNC) > 0;
+	has = vmlinux &&
+	      btf__find_by_name_kind(vmlinux, watches(prog), BTF_KIND_FUNC) > 0;
 	btf__free(vmlinux);
 	return has;
 }
@@ -280,9 +281,9 @@ static void find_in_modules(struct gate_bpf *skel)
 static int pin_maps(struct gate_bpf *skel, const char *pins)
 {
 	struct bpf_map * const maps[] = {
-		skel->maps.flows, skel->maps.captures, skel->maps.watched,
-		skel->maps.rule_modules, skel->maps.rule_walks,
-		skel->maps.rule_changes,
+		skel->maps.flows,      skel->maps.captures,
+		skel->maps.watched,    skel->maps.rule_modules,
+		skel->maps.rule_walks, skel->maps.rule_changes,
 	};
 	char path[PATH_LEN];
 	size_t i;
@@ -357,8 +358,10 @@ static int watch_rules(struct gate_bpf *skel, const char *pins)
 	link_path(pins, skel->progs.each_packet, path, sizeof(path));
 	err = pin_link(link, path);
 	/* what has come before the triggers, they did not see */
-	return err ?: evaluators_scan(bpf_map__fd(skel->maps.rule_modules),
-				      &skel->bss_loader->nr_unknown_rules);
+	if (err)
+		return err;
+	return evaluators_scan(bpf_map__fd(skel->maps.rule_modules),
+			       &skel->bss_loader->nr_unknown_rules);
 }
 
 static int scan_captures(struct gate_bpf *skel)
@@ -424,7 +427,8 @@ static int size_verdicts(struct bpf_map *map)
 		verdicts = VERDICTS_MIN;
 	err = bpf_map__set_max_entries(map, verdicts);
 	return err ? complain(FAILED, "room for %llu verdicts: %s", verdicts,
-			      strerror(-err)) : DONE;
+			      strerror(-err)) :
+		     DONE;
 }
 
 /*
@@ -436,14 +440,14 @@ static int open_file(struct gate_bpf *skel, const char *file)
 	typeof(skel->struct_ops.gate) gate =
 		bpf_map__initial_value(skel->maps.gate, NULL);
 	/* it comes before the version: a skeleton has no names for texts */
-	char *name = (char *)&gate->version - CHIMNEY_GATE_NAME_LEN;
+	char *name = (char *)gate + offsetof(typeof(*gate), version) -
+		     CHIMNEY_GATE_NAME_LEN;
 	const char *base = strrchr(file, '/');
 
 	if (bpf_map__value_size(skel->maps.flows) !=
 	    sizeof(struct chimney_verdict))
 		return complain(FAILED,
-				"%s is of another version than chimneyctl",
-				file);
+				"%s is of another version than chimneyctl", file);
 	base = base ? base + 1 : file;
 	snprintf(name, CHIMNEY_GATE_NAME_LEN, "%.*s", (int)strcspn(base, "."),
 		 base);
@@ -495,7 +499,8 @@ static struct gate_bpf *open_gate(const char *file)
 	if (!map_file(file, &skel->skeleton->data, &skel->skeleton->data_sz)) {
 		err = bpf_object__open_skeleton(skel->skeleton, NULL);
 		if (err)
-			complain(FAILED, "%s is no gate: gate.bpf.o linked with rules of your own",
+			complain(FAILED,
+				 "%s is no gate: gate.bpf.o linked with rules of your own",
 				 file);
 		else
 			err = open_file(skel, file);
@@ -525,8 +530,11 @@ static int prepare_gate(struct gate_bpf *skel, const char *pins)
 	if (err)
 		return err;
 	may_die_after("pin");
-	err = note_modules(skel) ?: attach_triggers(skel, pins) ?:
-	      watch_rules(skel, pins);
+	err = note_modules(skel);
+	if (!err)
+		err = attach_triggers(skel, pins);
+	if (!err)
+		err = watch_rules(skel, pins);
 	if (err)
 		return err;
 	may_die_after("links");
@@ -618,8 +626,7 @@ static int update_gate(struct gate_bpf *skel)
 	err = bpf_link_update(fd, bpf_map__fd(skel->maps.gate), NULL);
 	close(fd);
 	if (err)
-		return complain(FAILED, "replacing the gate: %s",
-				strerror(-err));
+		return complain(FAILED, "replacing the gate: %s", strerror(-err));
 	may_die_after("update");
 	return DONE;
 }
@@ -631,8 +638,9 @@ static int may_load(int argc, char **argv, const char **file)
 	int err;
 
 	*file = argc ? argv[0] : NULL;
-	err = (argc ? no_more_words(argc - 1, argv + 1) : DONE) ?:
-	      need_same_version() ?: need_root() ?: lock();
+	err = argc ? no_more_words(argc - 1, argv + 1) : DONE;
+	if (!err)
+		err = need_same_version() ?: need_root() ?: lock();
 	if (err)
 		return err;
 	if (statfs("/sys/fs/bpf", &fs) || fs.f_type != BPF_FS_MAGIC)
@@ -730,7 +738,8 @@ static int gate_unload(int argc, char **argv)
 	name = attached();
 	if (pinned(CHIMNEY_PINS)) {
 		if (!name && !opt.quiet)
-			complain(DONE, "removing what an unfinished load has left");
+			complain(DONE,
+				 "removing what an unfinished load has left");
 		err = remove_pins();
 		if (err)
 			return err;
@@ -784,8 +793,7 @@ static struct json_object *triggers_json(const struct gate_bpf *skel)
 		trigger = json_object_new_object();
 		add_text(trigger, "trigger", bpf_program__name(prog));
 		add_text(trigger, "watches", watches(prog));
-		add_text(trigger, "state",
-			 pinned(path) ? "attached" : "missing");
+		add_text(trigger, "state", pinned(path) ? "attached" : "missing");
 		json_object_array_add(list, trigger);
 	}
 	link_path(CHIMNEY_PINS, skel->progs.each_packet, path, sizeof(path));
@@ -796,7 +804,10 @@ static struct json_object *triggers_json(const struct gate_bpf *skel)
 static int gate_status(int argc, char **argv)
 {
 	static const char * const columns[] = {
-		"trigger", "watches", "state", NULL,
+		"trigger",
+		"watches",
+		"state",
+		NULL,
 	};
 	struct json_object *obj, *triggers;
 	struct gate_bpf *skel;
@@ -815,8 +826,9 @@ static int gate_status(int argc, char **argv)
 	obj = json_object_new_object();
 	add_text(obj, "gate", attached());
 	verdicts = count_verdicts();
-	json_object_object_add(obj, "verdicts", verdicts < 0 ? NULL :
-			       json_object_new_int64(verdicts));
+	json_object_object_add(obj, "verdicts",
+			       verdicts < 0 ? NULL :
+					      json_object_new_int64(verdicts));
 	json_object_object_add(obj, "triggers", triggers);
 	if (opt.json) {
 		print_json(obj);
@@ -840,7 +852,7 @@ int cmd_gate(int argc, char **argv)
 		{ "replace", gate_replace },
 		{ "unload", gate_unload },
 		{ "status", gate_status },
-		{ }
+		{},
 	};
 
 	return run_command("gate command", commands, argc, argv);

@@ -18,13 +18,13 @@
 
 #include "chimneyctl.h"
 
-#define PAGE 4096		/* what a file in sysfs shows at most */
+#define PAGE 4096 /* what a file in sysfs shows at most */
 
 static const struct {
 	const char *name;
 	const char *allowed;
 } knobs[] = {
-	{ "dev", NULL },	/* none itself: set dev DEV */
+	{ "dev", NULL }, /* none itself: set dev DEV */
 	{ "mode", "disabled, enabled or automatic" },
 	{ "max_flows", "a number from 0 to 16777216" },
 	{ "automatic_speed", "a number from 0 to 2147483647, in Mbit/s" },
@@ -34,7 +34,7 @@ static const struct {
 	{ "holddown_max", "a number from 0 to 3600000, in milliseconds" },
 	{ "local_ports", PORTS_ALLOWED ", or all" },
 	{ "remote_ports", PORTS_ALLOWED ", or all" },
-	{ }
+	{},
 };
 
 #define FIRST_KNOB 1
@@ -68,8 +68,8 @@ static int turn(int dir, const char *path, const char *value, const char *what,
 		return complain(MISUSED, "bad value \"%s\" for %s: %s", value,
 				what, allowed);
 	case ENOENT:
-		return complain(ABSENT, "%s: the loaded module does not have it",
-				what);
+		return complain(ABSENT,
+				"%s: the loaded module does not have it", what);
 	default:
 		return refused(what, err);
 	}
@@ -151,7 +151,7 @@ int cmd_set(int argc, char **argv)
 				knobs[i].allowed);
 	snprintf(path, sizeof(path), CHIMNEY_SYSFS "%s", argv[0]);
 	return no_more_words(argc - 2, argv + 2) ?:
-	       turn(AT_FDCWD, path, argv[1], argv[0], knobs[i].allowed);
+		       turn(AT_FDCWD, path, argv[1], argv[0], knobs[i].allowed);
 }
 
 /**
@@ -292,7 +292,7 @@ int cmd_port(int argc, char **argv)
 		{ "add", port_add },
 		{ "del", port_del },
 		{ "list", port_list },
-		{ }
+		{},
 	};
 
 	return run_command("port command", commands, argc, argv);
@@ -370,7 +370,7 @@ int cmd_cgroup(int argc, char **argv)
 		{ "add", cgroup_add },
 		{ "del", cgroup_del },
 		{ "list", cgroup_list },
-		{ }
+		{},
 	};
 
 	return run_command("cgroup command", commands, argc, argv);

@@ -11,27 +11,29 @@
 
 static const struct {
 	const char *name;
-	const char *unit;	/* last part of the name, if it is one */
+	const char *unit; /* last part of the name, if it is one */
 	const char *help;
 	struct {
-		const char *key;	/* of stats.c's object of a device */
+		const char *key; /* of stats.c's object of a device */
 		const char *direction;
 	} of[2];
 } device_counters[] = {
-	{ "chimney_device_packets", NULL,
-	  "Packets that took the path, counted as the device gets them.",
-	  { { "tx_packets", "transmit" }, { "rx_packets", "receive" } } },
-	{ "chimney_device_bytes", "bytes",
-	  "Bytes that took the path, IP headers included.",
-	  { { "tx_bytes", "transmit" }, { "rx_bytes", "receive" } } },
-	{ "chimney_device_offloads", NULL, "Flows that were offloaded.",
-	  { { "offloads", NULL } } },
-	{ "chimney_device_uploads", NULL,
-	  "Flows that were sent back to the host.",
-	  { { "uploads", NULL } } },
-	{ "chimney_device_fallbacks", NULL,
-	  "Packets of offloaded flows that took the host path.",
-	  { { "fallbacks", NULL } } },
+	{ .name = "chimney_device_packets",
+	  .help = "Packets that took the path, counted as the device gets them.",
+	  .of = { { "tx_packets", "transmit" }, { "rx_packets", "receive" } } },
+	{ .name = "chimney_device_bytes",
+	  .unit = "bytes",
+	  .help = "Bytes that took the path, IP headers included.",
+	  .of = { { "tx_bytes", "transmit" }, { "rx_bytes", "receive" } } },
+	{ .name = "chimney_device_offloads",
+	  .help = "Flows that were offloaded.",
+	  .of = { { "offloads", NULL } } },
+	{ .name = "chimney_device_uploads",
+	  .help = "Flows that were sent back to the host.",
+	  .of = { { "uploads", NULL } } },
+	{ .name = "chimney_device_fallbacks",
+	  .help = "Packets of offloaded flows that took the host path.",
+	  .of = { { "fallbacks", NULL } } },
 };
 
 static bool openmetrics;
@@ -40,7 +42,7 @@ static void print_family(const char *name, const char *type, const char *unit,
 			 const char *help)
 {
 	const char *total = openmetrics || strcmp(type, "counter") ? "" :
-							     "_total";
+								     "_total";
 
 	printf("# HELP %s%s %s\n", name, total, help);
 	printf("# TYPE %s%s %s\n", name, total, type);
@@ -83,7 +85,9 @@ static const char *name_of(struct json_object *dev)
 static void print_devices(struct json_object *devices)
 {
 	size_t n = json_object_array_length(devices), c, d, i;
+	const char *labels[5] = { "device" };
 	struct json_object *dev;
+	const char *key;
 
 	print_family("chimney_device_enabled", "gauge", NULL,
 		     "Whether flows on the device may be offloaded.");
@@ -98,14 +102,14 @@ static void print_devices(struct json_object *devices)
 			     device_counters[c].unit, device_counters[c].help);
 		for (i = 0; i < 2 * n; i++) {
 			dev = json_object_array_get_idx(devices, i / 2);
-			if (!device_counters[c].of[i % 2].key)
+			key = device_counters[c].of[i % 2].key;
+			if (!key)
 				continue;
-			print_sample(device_counters[c].name, "_total",
-				     (const char *[]){
-					"device", name_of(dev), "direction",
-					device_counters[c].of[i % 2].direction,
-					NULL },
-				     number_of(dev, device_counters[c].of[i % 2].key));
+			labels[1] = name_of(dev);
+			labels[2] = "direction";
+			labels[3] = device_counters[c].of[i % 2].direction;
+			print_sample(device_counters[c].name, "_total", labels,
+				     number_of(dev, key));
 		}
 	}
 }
@@ -130,7 +134,9 @@ static void print_flows(const struct flow_list *flows)
 static void print_global(struct json_object *reasons)
 {
 	static const char * const modes[] = {
-		"disabled", "enabled", "automatic",
+		"disabled",
+		"enabled",
+		"automatic",
 	};
 	char text[64] = "none";
 	__u64 number = 0;

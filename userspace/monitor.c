@@ -107,8 +107,9 @@ static int print_record(void *ctx, void *data, size_t size)
 	add_end(obj, "remote", event->flow.family, event->flow.remote,
 		event->flow.rport);
 	add_text(obj, "dev", if_indextoname(event->ifindex, dev));
-	add_text(obj, "reason", event->reason == CHIMNEY_NONE ? NULL :
-				reason_name(event->reason));
+	add_text(obj, "reason",
+		 event->reason == CHIMNEY_NONE ? NULL :
+						 reason_name(event->reason));
 	add_number(obj, "tx_packets", event->tx_packets);
 	add_number(obj, "tx_bytes", event->tx_bytes);
 	add_number(obj, "rx_packets", event->rx_packets);
@@ -183,8 +184,9 @@ int cmd_monitor(int argc, char **argv)
 	__u64 netns;
 	int err;
 
-	err = no_more_words(argc, argv) ?: need_same_version() ?: need_root() ?:
-	      own_netns(&netns);
+	err = no_more_words(argc, argv);
+	if (!err)
+		err = need_same_version() ?: need_root() ?: own_netns(&netns);
 	if (err)
 		return err;
 	skel = monitor_bpf__open();

@@ -51,9 +51,10 @@ static int dump(int bus, struct nlmsghdr *request, mnl_cb_t reply,
 		more = MNL_CB_ERROR;
 	while (more > MNL_CB_STOP) {
 		len = mnl_socket_recvfrom(nl, buf, sizeof(buf));
-		more = len < 0 ? MNL_CB_ERROR :
-		       mnl_cb_run(buf, len, 0, mnl_socket_get_portid(nl), reply,
-				  listing);
+		more = len < 0 ?
+			       MNL_CB_ERROR :
+			       mnl_cb_run(buf, len, 0, mnl_socket_get_portid(nl),
+					  reply, listing);
 	}
 	if (more == MNL_CB_ERROR)
 		err = -errno;
@@ -78,8 +79,7 @@ static int capture_reply(const struct nlmsghdr *nlh, void *data)
 			 mnl_attr_get_payload_len(attr) >= sizeof(*filter))
 			filter = mnl_attr_get_payload(attr);
 	}
-	if (!info || (msg->pdiag_num != ETH_P_ALL &&
-		      msg->pdiag_num != ETH_P_IP &&
+	if (!info || (msg->pdiag_num != ETH_P_ALL && msg->pdiag_num != ETH_P_IP &&
 		      msg->pdiag_num != ETH_P_IPV6))
 		return MNL_CB_OK;
 	/* filters count as they do for the gate (bpf/capture.h) */
@@ -109,8 +109,8 @@ int captures_each(void (*found)(const struct capture *capture, void *data),
 {
 	char buf[MNL_NLMSG_HDRLEN + sizeof(struct packet_diag_req)] = {};
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
-	struct packet_diag_req *req =
-		mnl_nlmsg_put_extra_header(nlh, sizeof(*req));
+	struct packet_diag_req *req = mnl_nlmsg_put_extra_header(nlh,
+								 sizeof(*req));
 	struct listing listing = { .found.capture = found, .data = data };
 	int err;
 
@@ -241,8 +241,7 @@ static int link_reply(const struct nlmsghdr *nlh, void *data)
  *
  * Return: 0 or a negative errno.
  */
-int links_each(void (*found)(const struct net_link *link, void *data),
-	       void *data)
+int links_each(void (*found)(const struct net_link *link, void *data), void *data)
 {
 	char buf[MNL_NLMSG_HDRLEN + sizeof(struct ifinfomsg)] = {};
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);

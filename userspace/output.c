@@ -15,20 +15,24 @@
 #define COLOR_END "\033[0m"
 
 static const char * const states[] = {
+/* clang-format off */
 #define STATE_NAME(id, name)		\
 	[CHIMNEY_##id] = name,
 	CHIMNEY_STATES(STATE_NAME)
-	NULL
+	/* clang-format on */
+	NULL,
 };
 
 static const struct {
 	const char *name;
 	const char *words;
 } reasons[] = {
+/* clang-format off */
 #define REASON_NAME(id, name, words)	\
 	[CHIMNEY_##id] = { name, words },
 	CHIMNEY_REASONS(REASON_NAME)
-	{ }
+	/* clang-format on */
+	{},
 };
 
 /**
@@ -77,8 +81,9 @@ int find_reason(const char *word)
  */
 const char *reason_words(unsigned int reason)
 {
-	return reason < CHIMNEY_REASON_MAX ? reasons[reason].words :
-	       "this chimneyctl is too old to know";
+	return reason < CHIMNEY_REASON_MAX ?
+		       reasons[reason].words :
+		       "this chimneyctl is too old to know";
 }
 
 /**
@@ -124,14 +129,16 @@ __u64 number_of(struct json_object *obj, const char *key)
  */
 const char *text_of(struct json_object *obj, const char *key, char *buf)
 {
-	struct json_object *value = json_object_object_get(obj, key);
+	struct json_object *value = json_object_object_get(obj, key), *item;
 	size_t i, len = 0;
 
 	if (!json_object_is_type(value, json_type_array))
 		return value ? json_object_get_string(value) : "-";
-	for (i = 0; i < json_object_array_length(value) && len < 256; i++)
+	for (i = 0; i < json_object_array_length(value) && len < 256; i++) {
+		item = json_object_array_get_idx(value, i);
 		len += snprintf(buf + len, 256 - len, "%s%s", i ? "," : "",
-				json_object_get_string(json_object_array_get_idx(value, i)));
+				json_object_get_string(item));
+	}
 	return len ? buf : "-";
 }
 
@@ -156,8 +163,8 @@ void print_lines(struct json_object *obj)
 {
 	json_object_object_foreach(obj, key, value)
 		if (!json_object_is_type(value, json_type_array))
-			printf("%s %s\n", key, value ?
-			       json_object_get_string(value) : "none");
+			printf("%s %s\n", key,
+			       value ? json_object_get_string(value) : "none");
 }
 
 /**
@@ -179,7 +186,8 @@ static const char *color_of(const char *column, const char *text)
 		return "";
 	if (!strcmp(column, "state") && strcmp(text, state_name(CHIMNEY_IN_HOST)))
 		return strcmp(text, state_name(CHIMNEY_OFFLOADED)) ?
-		       COLOR_YELLOW : COLOR_GREEN;
+			       COLOR_YELLOW :
+			       COLOR_GREEN;
 	return strcmp(column, "reasons") ? "" : COLOR_YELLOW;
 }
 
@@ -199,11 +207,10 @@ static void print_cell(FILE *to, const char *text, const char *color, bool last,
  * @array: the objects
  * @columns: keys of what is printed, and NULL; they make the heading, too
  */
-void print_table(FILE *to, struct json_object *array,
-		 const char * const *columns)
+void print_table(FILE *to, struct json_object *array, const char * const *columns)
 {
 	size_t rows = json_object_array_length(array), row, c;
-	struct json_object *obj;
+	struct json_object *obj, *value;
 	const char *text;
 	char buf[256];
 	int width[16];
@@ -220,16 +227,17 @@ void print_table(FILE *to, struct json_object *array,
 	}
 	for (c = 0; columns[c] && !opt.quiet; c++) {
 		for (row = 0; row <= strlen(columns[c]); row++)
-			buf[row] = columns[c][row] == '_' ? '-' :
-				   toupper(columns[c][row]);
+			buf[row] = columns[c][row] == '_' ?
+					   '-' :
+					   toupper(columns[c][row]);
 		print_cell(to, buf, "", !columns[c + 1], -width[c]);
 	}
 	for (row = 0; row < rows; row++) {
 		obj = json_object_array_get_idx(array, row);
 		for (c = 0; columns[c]; c++) {
 			text = text_of(obj, columns[c], buf);
-			number = json_object_is_type(json_object_object_get(obj, columns[c]),
-						     json_type_int);
+			value = json_object_object_get(obj, columns[c]);
+			number = json_object_is_type(value, json_type_int);
 			print_cell(to, text, color_of(columns[c], text),
 				   !columns[c + 1],
 				   number ? width[c] : -width[c]);

@@ -26,12 +26,12 @@
 #include "chimneyctl.h"
 
 static const char * const columns[] = {
-	"dev", "enable", "tx_packets", "tx_bytes", "rx_packets", "rx_bytes",
-	"offloads", "uploads", "fallbacks", NULL,
+	"dev",	    "enable",	"tx_packets", "tx_bytes",  "rx_packets",
+	"rx_bytes", "offloads", "uploads",    "fallbacks", NULL,
 };
 
-#define FIRST_FILE 1	/* of the columns */
-#define FIRST_SUM 2	/* of those that are summed */
+#define FIRST_FILE 1 /* of the columns */
+#define FIRST_SUM 2  /* of those that are summed */
 
 static struct json_object *read_device(int net, const char *name)
 {
@@ -107,13 +107,15 @@ enum { TEXT, JSON, OPENMETRICS, PROMETHEUS };
 static int parse_format(int argc, char **argv, int *format)
 {
 	static const char * const formats[] = {
-		[TEXT] = "text", [JSON] = "json",
-		[OPENMETRICS] = "openmetrics", [PROMETHEUS] = "prometheus",
-		NULL
+		[TEXT] = "text",
+		[JSON] = "json",
+		[OPENMETRICS] = "openmetrics",
+		[PROMETHEUS] = "prometheus",
+		NULL,
 	};
 	static const struct option options[] = {
 		{ "format", required_argument, NULL, 'f' },
-		{ }
+		{},
 	};
 	int c;
 

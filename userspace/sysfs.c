@@ -160,7 +160,8 @@ int need_same_version(void)
 	if (err)
 		return err;
 	if (sysfs_text(AT_FDCWD, "/sys/module/chimney/version", version,
-		       sizeof(version)) || strcmp(version, CHIMNEY_VERSION))
+		       sizeof(version)) ||
+	    strcmp(version, CHIMNEY_VERSION))
 		return complain(FAILED,
 				"the module that is loaded is version %s, this is chimneyctl %s: systemctl restart chimney, or modprobe -r chimney and modprobe chimney",
 				version, CHIMNEY_VERSION);

@@ -20,13 +20,13 @@
 #define SCREEN_BACK "\033[0m\033[?25h\033[?1049l"
 
 static const int fatal[] = {
-	SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE,
-	SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL,
+	SIGHUP,	 SIGINT,  SIGQUIT, SIGTERM, SIGPIPE,
+	SIGABRT, SIGSEGV, SIGBUS,  SIGFPE,  SIGILL,
 };
 
 static struct termios before;
 static volatile sig_atomic_t ours;
-static sigset_t waiting;	/* the mask while we wait: nothing is blocked */
+static sigset_t waiting; /* the mask while we wait: nothing is blocked */
 
 /* From here to on_winch() all is safe in a signal handler. */
 static void put(const char *text, size_t len)

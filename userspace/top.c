@@ -24,19 +24,25 @@
 #include "chimneyctl.h"
 
 #define USAGE "top [-b] [-d SECONDS] [-n TIMES]"
-#define BUSIEST 20		/* without a terminal that says how many fit */
+#define BUSIEST 20 /* without a terminal that says how many fit */
 #define BUSIEST_DRAWN 200
 #define BLANKS "\n "
 
 static const char * const traffic[] = {
-	"tx_packets", "tx_bytes", "rx_packets", "rx_bytes",
+	"tx_packets",
+	"tx_bytes",
+	"rx_packets",
+	"rx_bytes",
 };
 
 #define NR_TRAFFIC ARRAY_SIZE(traffic)
 
 /* what the IP layer calls these, without "Ip6" in front, in the same order */
 static const char * const ip_traffic[NR_TRAFFIC] = {
-	"OutTransmits", "OutOctets", "InReceives", "InOctets",
+	"OutTransmits",
+	"OutOctets",
+	"InReceives",
+	"InOctets",
 };
 
 /* The moment and all that was counted until then, flows by their tuple. */
@@ -130,8 +136,7 @@ static int read_sample(struct sample *now)
 	return err;
 }
 
-static double seconds_between(const struct timespec *a,
-			      const struct timespec *b)
+static double seconds_between(const struct timespec *a, const struct timespec *b)
 {
 	return b->tv_sec - a->tv_sec + (b->tv_nsec - a->tv_nsec) / 1e9;
 }
@@ -152,8 +157,9 @@ static void add_traffic(struct json_object *obj, const struct sample *before,
 
 	for (i = 0; i < NR_TRAFFIC; i++) {
 		/* devices that have gone took their counters along */
-		by_path = now->path[i] < before->path[i] ? 0 :
-			  rate(before->path[i], now->path[i], seconds);
+		by_path = now->path[i] < before->path[i] ?
+				  0 :
+				  rate(before->path[i], now->path[i], seconds);
 		by_ip = rate(before->ip[i], now->ip[i], seconds);
 		add_number(path, traffic[i], by_path);
 		add_number(host, traffic[i],
@@ -221,8 +227,9 @@ static void add_busiest(struct json_object *obj, const struct sample *before,
 	for (i = 0; busy && i < now->flows.n; i++) {
 		rec = &now->flows.rec[i];
 		was = before->flows.n ?
-		      bsearch(rec, before->flows.rec, before->flows.n,
-			      sizeof(*rec), by_tuple) : NULL;
+			      bsearch(rec, before->flows.rec, before->flows.n,
+				      sizeof(*rec), by_tuple) :
+			      NULL;
 		if (!was)
 			was = &none;
 		busy[i].rec = rec;
@@ -279,15 +286,15 @@ static void print_traffic(FILE *to, struct json_object *obj, const char *key)
 
 	for (i = 0; i < NR_TRAFFIC; i++)
 		n[i] = number_of(sums, traffic[i]);
-	fprintf(to, "%-8s %12llu %14llu %12llu %14llu\n", key, n[0], n[1],
-		n[2], n[3]);
+	fprintf(to, "%-8s %12llu %14llu %12llu %14llu\n", key, n[0], n[1], n[2],
+		n[3]);
 }
 
 static void print_view(FILE *to, struct json_object *obj)
 {
 	static const char * const columns[] = {
-		"local", "remote", "dev", "state", "sent_rate",
-		"received_rate", "reasons", NULL,
+		"local",     "remote",	      "dev",	 "state",
+		"sent_rate", "received_rate", "reasons", NULL,
 	};
 	char mode[32] = "unknown", gate[64] = "none", clock[16];
 	time_t now = number_of(obj, "time");
@@ -312,7 +319,8 @@ static void print_view(FILE *to, struct json_object *obj)
 static int batch(double delay, unsigned long times)
 {
 	const struct timespec wait = {
-		.tv_sec = delay, .tv_nsec = (delay - (time_t)delay) * 1e9,
+		.tv_sec = delay,
+		.tv_nsec = (delay - (time_t)delay) * 1e9,
 	};
 	struct sample samples[2];
 	struct json_object *obj;
@@ -415,7 +423,7 @@ int cmd_top(int argc, char **argv)
 		{ "batch", no_argument, NULL, 'b' },
 		{ "delay", required_argument, NULL, 'd' },
 		{ "times", required_argument, NULL, 'n' },
-		{ }
+		{},
 	};
 	bool is_batch = opt.json;
 	unsigned long times = 0;
@@ -425,8 +433,8 @@ int cmd_top(int argc, char **argv)
 
 	optind = 0;
 	opterr = 0;
-	while ((c = getopt_long(argc + 1, argv - 1, "+bd:n:", options,
-				NULL)) != -1) {
+	while ((c = getopt_long(argc + 1, argv - 1, "+bd:n:", options, NULL)) !=
+	       -1) {
 		switch (c) {
 		case 'b':
 			is_batch = true;
@@ -452,8 +460,9 @@ int cmd_top(int argc, char **argv)
 	}
 	/* what is cut to the size of a terminal has no room for colours */
 	opt.color = opt.color && is_batch;
-	err = no_more_words(argc + 1 - optind, argv - 1 + optind) ?:
-	      need_same_version() ?: need_root();
+	err = no_more_words(argc + 1 - optind, argv - 1 + optind);
+	if (!err)
+		err = need_same_version() ?: need_root();
 	if (err)
 		return err;
 	return is_batch ? batch(delay, times) : live(delay, times);
