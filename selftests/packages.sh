@@ -37,6 +37,34 @@ loaded_version() { cat /sys/module/chimney/version; }
 gate_attached() { [ "$(cat /sys/kernel/chimney/gate)" != none ]; }
 
 installs() { install_from $DEBS; }
+
+# Firmware, shim, grub and kernel: each wants what comes next to be signed.
+secure_boot() {
+	mokutil --sb-state | sed 's/^/# /'
+	[ "$(mokutil --sb-state)" = "SecureBoot enabled" ] && grep -qF '[integrity]' /sys/kernel/security/lockdown
+}
+with_key() { key_is_known && other_keys; }
+key_is_known() { mokutil --test-key /var/lib/dkms/mok.pub | sed 's/^/# /' | grep "already enrolled"; }
+refused() {
+	local said
+	said=$(insmod "$1" 2>&1) && return 1
+	say "$said"
+	[[ $said = *"Key was rejected by service"* ]] && [ ! -e /sys/module/chimney ]
+}
+# As it would be without its owner's word: of a key that the machine does not know, and of none.
+other_keys() {
+	local d sign
+	d=$(mktemp -d)
+	sign=$(readlink -f "/lib/modules/$(uname -r)/build")/scripts/sign-file
+	[ -e "$sign" ] || sign=$(echo /usr/lib/linux-kbuild-*/scripts/sign-file)
+	xz -dc "$(modinfo -n chimney)" >"$d/chimney.ko" &&
+		openssl req -new -x509 -nodes -subj "/CN=somebody/" -newkey rsa:2048 -keyout "$d/key" -out "$d/cert" 2>/dev/null &&
+		systemctl stop chimney && objcopy "$d/chimney.ko" "$d/unsigned.ko" &&
+		cp "$d/unsigned.ko" "$d/other.ko" && "$sign" sha256 "$d/key" "$d/cert" "$d/other.ko" &&
+		refused "$d/other.ko" && refused "$d/unsigned.ko" &&
+		systemctl start chimney && started
+}
+
 built_by_dkms() {
 	[[ $(modinfo -n chimney) = */updates/dkms/chimney.ko* ]] && [ -e /sys/kernel/btf/chimney ] &&
 		[ "$(loaded_version)" = "$(modinfo -F version chimney)" ] && [ -n "$(modinfo -F signer chimney)" ]
@@ -66,10 +94,12 @@ refused_without_types() {
 first_boot() {
 	mkdir -p $STATE && files >$STATE/files
 	ktap_print_header
-	ktap_set_plan 6
+	ktap_set_plan 8
+	ktap_test_result "Secure Boot is on, and the kernel locked down" secure_boot
 	ktap_test_result "apt installs the packages" installs
 	ktap_test_result "the module is the one that dkms has built, with its types, and signed" built_by_dkms
 	ktap_test_result "the service is started and enabled" started
+	ktap_test_result "that key is known to the machine, another one or none is refused" with_key
 	ktap_test_result "the settings are those of the module" all_settings
 	ktap_test_result "the manual pages are there" documented
 	ktap_test_result "without the kernel's types no module is built, and why" refused_without_types
@@ -105,6 +135,61 @@ upgrade() {
 }
 settings_kept() { obeys_settings && grep -q max_flows=12345 $SETTINGS; }
 
+# Each command that README has for after the installation, as it is printed there: on a host that has the connection of
+# its example.
+#
+#     this host                                  netns far
+#     talk -- [home 192.0.2.1] ------ veth ------ [eth0 198.51.100.7] -- talk
+printed() {
+	zcat -f /usr/share/doc/chimney/README.md* | sed -n '/^## Installing/,/^## What it costs/s/^    //p' | grep -E "$1"
+}
+example() {
+	ip netns add far && ip link add home type veth peer name eth0 netns far &&
+		ip addr add 192.0.2.1 peer 198.51.100.7 dev home && ip -n far addr add 198.51.100.7 peer 192.0.2.1 dev eth0 &&
+		ip link set home up && ip -n far link set eth0 up || return
+	"$DIR"/talk listen 443 &
+	pids+=($!)
+	until_true listens_here || return
+	nsenter --net=/run/netns/far "$DIR"/talk -p 51312 -s 10000 -i 20 send 192.0.2.1 443 >"$talk_out.51312" 2>&1 &
+	talk_pid[51312]=$!
+	pids+=($!)
+	until_true example_offloaded
+}
+listens_here() { [ -n "$(ss -Hltn "sport = :443")" ]; }
+example_offloaded() { chimneyctl -j flows state offloaded lport 443 rport 51312 | jq -e 'length == 1' >/dev/null; }
+as_printed() {
+	local status=0
+	say "$1"
+	case $1 in
+	# both go on until somebody ends them
+	chimneyctl\ top*) script -qec "$1" /dev/null <<<q >"$said" || return ;;
+	chimneyctl\ monitor*) timeout -s INT 5 bash -c "$1" >"$said" 2>&1 || status=$?; ((status == 124)) || return ;;
+	# 4: it has found something
+	chimneyctl\ check*) bash -c "$1" >"$said" 2>&1 || status=$?; ((status == 0 || status == 4)) || return ;;
+	*) bash -c "$1" >"$said" 2>&1 || return ;;
+	esac
+	case $1 in
+	chimneyctl\ flows\ state\ in-host*) ;;		# there need be none
+	chimneyctl\ flows* | *explain* | bpftool*) grep -q 51312 "$said" ;;
+	*\ stats*) grep -q home "$said" ;;
+	esac
+}
+quick_start() {
+	local said line
+	said=$(mktemp)
+	cd "$(mktemp -d)" && cp /usr/lib/chimney/gate.bpf.o my_gate.bpf.o && example || return
+	while read -r line <&3; do
+		as_printed "$line" || { head -n 20 "$said" | sed 's/^/# | /'; return 1; }
+	done 3< <(printed '^(chimneyctl|bpftool|modprobe) ')
+	say "$(printed '^(chimneyctl|bpftool|modprobe) ' | wc -l) commands"
+	[ ! -e /sys/module/chimney ] && systemctl restart chimney && started && until_true example_offloaded || return
+	while read -r line <&3; do
+		as_printed "$line" || { head -n 20 "$said" | sed 's/^/# | /'; return 1; }
+	done 3< <(printed '^systemctl (status|stop|disable) ')
+	[ ! -e /sys/module/chimney ] && systemctl enable --now chimney && started && until_true example_offloaded &&
+		talk_stop 51312 && ip netns del far
+}
+
 stop_and_start() {
 	busy 31002 && systemctl stop chimney && [ ! -e /sys/module/chimney ] && progress 31002 && systemctl start chimney &&
 		until_true both_offloaded 31002 && talk_stop 31002
@@ -132,11 +217,12 @@ nothing_left() {
 
 second_boot() {
 	ktap_print_header
-	ktap_set_plan 9
+	ktap_set_plan 10
 	ktap_test_result "module and gate are there after a reboot" starts_with_machine
 	ktap_test_result "the module obeys its settings" obeys_settings
 	topology veth && listener || ktap_exit_fail_msg "the hosts"
 	ktap_test_result "a download takes the path" download
+	ktap_test_result "README's commands, as they are printed" quick_start
 	ktap_test_result "upgrade while a flow is busy: the new version runs, no byte is lost" upgrade
 	ktap_test_result "upgrade keeps the settings" settings_kept
 	ktap_test_result "the service is stopped and started while a flow is busy" stop_and_start
