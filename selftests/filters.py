@@ -20,7 +20,7 @@ import sys
 import time
 
 WAIT = 60 * int(os.environ.get("PATIENCE") or 1)        # seconds that a condition may take to come true
-SO_ATTACH_FILTER, SO_RCVBUFFORCE, ETH_P_ALL, RPORT = 26, 33, 3, 7000
+SO_ATTACH_FILTER, SO_RCVBUFFORCE, ETH_P_ALL, ETH_P_IP, ETH_P_IPV6, RPORT = 26, 33, 3, 0x0800, 0x86DD, 7000
 MESSAGE, MESSAGES = 100, 60     # of the conversation: bytes of one, and in how many some packets of each direction are judged
 
 
@@ -72,12 +72,24 @@ def attach(sock, filter_):
     sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", count, ctypes.addressof(code)))
 
 
-def seen(sock):
-    """How many packets have been let pass."""
+def of_flow(packet, lport):
+    """Neighbour discovery may pass a filter, too."""
+    ethertype, = struct.unpack_from("!H", packet, 12)
+    if ethertype == ETH_P_IPV6:
+        protocol, transport = packet[20], 54
+    else:
+        protocol, transport = packet[23], 14 + (packet[14] & 15) * 4
+    if ethertype not in (ETH_P_IP, ETH_P_IPV6) or protocol != socket.IPPROTO_TCP:
+        return False
+    return sorted(struct.unpack_from("!HH", packet, transport)) == sorted((int(lport), RPORT))
+
+
+def seen(sock, lport):
+    """How many packets of the flow have been let pass."""
     count = 0
     try:
-        while sock.recv(1):
-            count += 1
+        while packet := sock.recv(128):
+            count += of_flow(packet, lport)
     except BlockingIOError:
         return count
 
@@ -108,10 +120,10 @@ def main(lport, a, b, rounds, seed):
         if not filter_:
             continue
         attach(sock, filter_)
-        seen(sock)                              # what the last filter has let pass
+        seen(sock, lport)                       # what the last filter has let pass
         first = goes_on(lport, flow(lport), True)
         last = goes_on(lport, first)
-        packets = seen(sock)
+        packets = seen(sock, lport)
         on_path = [now["state"] == "offloaded" for now in (first, last)]
         passing += packets > 0
         blind += not packets

@@ -36,7 +36,12 @@ bus() {
 }
 beside_bus() { nsenter --mount=/proc/$bus/ns/mnt --net=/run/netns/host-b "$@"; }
 bus_is_up() { beside_bus test -S /run/dbus/system_bus_socket; }
-fw() { beside_bus firewall-cmd "$@" >"$tmp/fw" 2>&1 || { sed 's/^/# /' "$tmp/fw"; return 1; }; }
+# A machine that is busy may answer after the time that firewall-cmd waits; the next question is answered after this one.
+fw() {
+	beside_bus firewall-cmd "$@" >"$tmp/fw" 2>&1 && return
+	sed 's/^/# /' "$tmp/fw"
+	grep -q 'Did not receive a reply' "$tmp/fw" && until_true beside_bus firewall-cmd --quiet --state
+}
 
 # What it begins with, and what loading it anew comes back to: as installed, and the port of the connections.
 settings() {

@@ -74,8 +74,8 @@ events() {
 	# with what it has carried until rules changed first, on its device; and nothing of host-b
 	tail -n +2 "$tmp/events" | jq -se --arg a4 $A4 --arg a6 $A6 --argjson ifindex "$ifindex" '
 		all(.[]; .local4 == $a4 or .local6 == $a6) and
-		([.[] | select(.state == "uploading" and .reason == "rules")] | unique_by(."local-port") | length == 2 and
-			all(.[]; .ifindex == $ifindex and ."tx-packets" > 0 and ."rx-bytes" > 0))' >/dev/null
+		([.[] | select(.state == "uploading" and .reason == "rules")] | all(.[]; .ifindex == $ifindex) and
+			(map(select(."tx-packets" > 0 and ."rx-bytes" > 0)) | unique_by(."local-port") | length == 2))' >/dev/null
 }
 
 # device DEV: what netlink and sysfs tell of it, in one form
