@@ -19,8 +19,10 @@ import subprocess
 import sys
 import time
 
+import pcap
+
 WAIT = 60 * int(os.environ.get("PATIENCE") or 1)        # seconds that a condition may take to come true
-SO_ATTACH_FILTER, SO_RCVBUFFORCE, ETH_P_ALL, ETH_P_IP, ETH_P_IPV6, RPORT = 26, 33, 3, 0x0800, 0x86DD, 7000
+SO_ATTACH_FILTER, SO_RCVBUFFORCE, ETH_P_ALL, ETH_HLEN, RPORT = 26, 33, 3, 14, 7000
 MESSAGE, MESSAGES = 100, 60     # of the conversation: bytes of one, and in how many some packets of each direction are judged
 
 
@@ -74,14 +76,8 @@ def attach(sock, filter_):
 
 def of_flow(packet, lport):
     """Neighbour discovery may pass a filter, too."""
-    ethertype, = struct.unpack_from("!H", packet, 12)
-    if ethertype == ETH_P_IPV6:
-        protocol, transport = packet[20], 54
-    else:
-        protocol, transport = packet[23], 14 + (packet[14] & 15) * 4
-    if ethertype not in (ETH_P_IP, ETH_P_IPV6) or protocol != socket.IPPROTO_TCP:
-        return False
-    return sorted(struct.unpack_from("!HH", packet, transport)) == sorted((int(lport), RPORT))
+    segment = pcap.segment(packet[ETH_HLEN:])
+    return segment is not None and sorted(segment[:2]) == sorted((int(lport), RPORT))
 
 
 def seen(sock, lport):

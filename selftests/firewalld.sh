@@ -77,10 +77,7 @@ forgotten() {
 quiet() { stopped "$1" && [ -z "$(a ss -Htn "sport = :$1" | awk '$3 > 0')$(b ss -Htn "dport = :$1" | awk '$3 > 0')" ]; }
 
 # denied COMMAND...: from then on nothing of the connections arrives, whatever is sent again.
-denied() {
-	"$@" && goes_on && forgotten && all off_path_b && nothing_arrives all until_true retransmits && all off_path_b
-}
-retransmits() { a ss -Htni "sport = :$1" | grep -q 'backoff:[3-9]'; }
+denied() { "$@" && goes_on && forgotten && silenced; }
 allowed() { "$@" && goes_on; }
 
 # Only a connection's first packet comes to it.

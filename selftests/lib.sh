@@ -308,6 +308,10 @@ nothing_arrives() {
 	done
 }
 
+# silenced: of $ports nothing comes to host-b any more, by the path or off it, whatever host-a sends again.
+silenced() { all off_path_b && nothing_arrives all until_true backs_off && all off_path_b; }
+backs_off() { a ss -Htni "sport = :$1" | grep -q 'backoff:[3-9]'; }
+
 # progress LPORT: waits until the conversation has moved on, on the path or off it.
 progress() {
 	local from

@@ -174,18 +174,21 @@ as_printed() {
 	*\ stats*) grep -q home "$said" ;;
 	esac
 }
-quick_start() {
-	local said line
+all_as_printed() {
+	local lines line said
 	said=$(mktemp)
-	cd "$(mktemp -d)" && cp /usr/lib/chimney/gate.bpf.o my_gate.bpf.o && example || return
-	while read -r line <&3; do
+	mapfile -t lines < <(printed "$1")
+	for line in "${lines[@]}"; do
 		as_printed "$line" || { head -n 20 "$said" | sed 's/^/# | /'; return 1; }
-	done 3< <(printed '^(chimneyctl|bpftool|modprobe) ')
-	say "$(printed '^(chimneyctl|bpftool|modprobe) ' | wc -l) commands"
-	[ ! -e /sys/module/chimney ] && systemctl restart chimney && started && until_true example_offloaded || return
-	while read -r line <&3; do
-		as_printed "$line" || { head -n 20 "$said" | sed 's/^/# | /'; return 1; }
-	done 3< <(printed '^systemctl (status|stop|disable) ')
+	done
+	say "${#lines[@]} commands"
+	((${#lines[@]} > 0))
+}
+quick_start() {
+	cd "$(mktemp -d)" && cp /usr/lib/chimney/gate.bpf.o my_gate.bpf.o && example &&
+		all_as_printed '^(chimneyctl|bpftool|modprobe) ' || return
+	[ ! -e /sys/module/chimney ] && systemctl restart chimney && started && until_true example_offloaded &&
+		all_as_printed '^systemctl (status|stop|disable) ' || return
 	[ ! -e /sys/module/chimney ] && systemctl enable --now chimney && started && until_true example_offloaded &&
 		talk_stop 51312 && ip netns del far
 }

@@ -13,7 +13,7 @@ import struct
 import sys
 
 # tests ask often, and Python's module of sockets takes as long to load as Python itself
-IPPROTO_TCP = 6
+IPPROTO_TCP, FIN, SYN = 6, 1, 2
 
 
 def packets(path):
@@ -30,21 +30,25 @@ def packets(path):
                 yield packet[skip:]
 
 
+def segment(packet):
+    """(source port, destination port, seq, payload length, flags) of an IP packet, None if it is not of TCP."""
+    if packet[:1] and packet[0] >> 4 == 4 and packet[9] == IPPROTO_TCP:
+        hlen = (packet[0] & 15) * 4
+        total = struct.unpack(">H", packet[2:4])[0]
+    elif packet[:1] and packet[0] >> 4 == 6 and packet[6] == IPPROTO_TCP:
+        hlen = 40
+        total = struct.unpack(">H", packet[4:6])[0] + hlen
+    else:
+        return None
+    tcp = packet[hlen:]
+    return *struct.unpack(">HHI", tcp[:8]), total - hlen - (tcp[12] >> 4) * 4, tcp[13]
+
+
 def segments(path, lport):
     """(outgoing, seq, payload length, FIN) of each segment of a connection."""
-    for packet in packets(path):
-        if packet[:1] and packet[0] >> 4 == 4 and packet[9] == IPPROTO_TCP:
-            hlen = (packet[0] & 15) * 4
-            total = struct.unpack(">H", packet[2:4])[0]
-        elif packet[:1] and packet[0] >> 4 == 6 and packet[6] == IPPROTO_TCP:
-            hlen = 40
-            total = struct.unpack(">H", packet[4:6])[0] + hlen
-        else:
-            continue
-        tcp = packet[hlen:]
-        sport, dport, seq = struct.unpack(">HHI", tcp[:8])
-        if lport in (sport, dport) and not tcp[13] & 2:
-            yield sport == lport, seq, total - hlen - (tcp[12] >> 4) * 4, tcp[13] & 1
+    for sport, dport, seq, length, flags in filter(None, map(segment, packets(path))):
+        if lport in (sport, dport) and not flags & SYN:
+            yield sport == lport, seq, length, flags & FIN
 
 
 def covers_one(found, total, start, name):

@@ -23,10 +23,8 @@ reloaded() { rules_change ufw reload; }
 
 # Nothing of a connection arrives after that, whatever is sent again, until it is allowed.
 denied() {
-	ufw deny $PORT/tcp && goes_on && b conntrack -D -p tcp --dport $PORT >"$tmp/conntrack" 2>&1 && all off_path_b &&
-		nothing_arrives all until_true retransmits && all off_path_b
+	ufw deny $PORT/tcp && goes_on && b conntrack -D -p tcp --dport $PORT >"$tmp/conntrack" 2>&1 && silenced
 }
-retransmits() { a ss -Htni "sport = :$1" | grep -q 'backoff:[3-9]'; }
 allowed() { ufw allow $PORT/tcp && goes_on; }
 
 # It logs what it allows as well: that is each packet of it.

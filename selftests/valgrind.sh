@@ -28,7 +28,7 @@ flows() {
 		also 0 -j -n host-b flows
 }
 explained() {
-	also 0 explain $A4:38900 $B4:$PORT && clean 0 -j explain "[$A6]:38901" "[$B6]:$PORT"
+	also 0 explain $A4:$v4 $B4:$PORT && clean 0 -j explain "[$A6]:$v6" "[$B6]:$PORT"
 }
 totals() { clean 0 status && also 0 -j status && also 0 stats && also 0 -j stats && clean 0 stats --format openmetrics; }
 foreseen() {
@@ -40,8 +40,8 @@ foreseen() {
 			}
 		}
 	END
-	also 4 check && clean 4 -j check && until_true in_host_for 38900 packet-rules && also 0 explain $A4:38900 $B4:$PORT &&
-		a nft delete table inet t && b nft delete table inet t && until_true both_offloaded 38900
+	also 4 check && clean 4 -j check && until_true in_host_for $v4 packet-rules && also 0 explain $A4:$v4 $B4:$PORT &&
+		a nft delete table inet t && b nft delete table inet t && all until_true both_offloaded
 }
 # "monitor" ends by a signal, "top" by itself
 live() {
@@ -58,11 +58,11 @@ mistakes() {
 # reading the kernel's types takes minutes under valgrind
 gate() { clean 0 gate status && also 0 -j gate status && { not long || LIMIT=$((LIMIT * 10)) clean 0 gate replace; }; }
 
+v4=38898
 ktap_print_header
 ktap_set_plan 8
 topology veth && gate_load && listener || ktap_exit_fail_msg "topology"
-talk 38900 -s 1000 -i 50 -- $B4 && talk 38901 -s 1000 -i 50 -- $B6 && until_true both_offloaded 38900 &&
-	until_true both_offloaded 38901 || ktap_exit_fail_msg "conversations"
+talk_both -s 1000 -i 50 && all until_true both_offloaded || ktap_exit_fail_msg "conversations"
 ktap_test_result "flows" flows
 ktap_test_result "explain" explained
 ktap_test_result "status, stats" totals

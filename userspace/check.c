@@ -29,7 +29,7 @@
  * @check: gets it
  * @reason: enum chimney_reason
  *
- * Return: the object, for tell() to say which flows, what, and what to do.
+ * Return: the object, for check_tell() to say which flows, what, and what to do.
  */
 struct json_object *check_finding(struct check *check, unsigned int reason)
 {
@@ -41,12 +41,12 @@ struct json_object *check_finding(struct check *check, unsigned int reason)
 }
 
 /**
- * tell() - give a finding one of its texts
+ * check_tell() - give a finding one of its texts
  * @obj: as check_finding() has made it
  * @key: scope, object or advice
  * @fmt: of printf
  */
-void tell(struct json_object *obj, const char *key, const char *fmt, ...)
+void check_tell(struct json_object *obj, const char *key, const char *fmt, ...)
 {
 	va_list args;
 	char *text;
@@ -106,9 +106,9 @@ static int check_mode(struct check *check)
 	if (err || strcmp(mode, "disabled"))
 		return err;
 	obj = check_finding(check, CHIMNEY_MODE);
-	tell(obj, "scope", "all flows");
-	tell(obj, "object", "mode %s", mode);
-	tell(obj, "advice", "chimneyctl set mode enabled");
+	check_tell(obj, "scope", "all flows");
+	check_tell(obj, "object", "mode %s", mode);
+	check_tell(obj, "advice", "chimneyctl set mode enabled");
 	return DONE;
 }
 
@@ -124,10 +124,10 @@ static int check_gate(struct check *check)
 	if (check->gate)
 		return DONE;
 	obj = check_finding(check, CHIMNEY_NO_GATE);
-	tell(obj, "scope", "all flows");
-	tell(obj, "object", "gate %s", gate);
-	tell(obj, "advice",
-	     "chimneyctl gate load, and check again: rules cannot be read before");
+	check_tell(obj, "scope", "all flows");
+	check_tell(obj, "object", "gate %s", gate);
+	check_tell(obj, "advice",
+		   "chimneyctl gate load, and check again: rules cannot be read before");
 	return DONE;
 }
 
@@ -162,9 +162,9 @@ static int check_table(struct check *check)
 	if (err || used < max)
 		return err;
 	obj = check_finding(check, CHIMNEY_TABLE_FULL);
-	tell(obj, "scope", max ? "further flows" HERE : "all flows");
-	tell(obj, "object", "max_flows %s", max_flows);
-	tell(obj, "advice", "chimneyctl set max_flows NUMBER");
+	check_tell(obj, "scope", max ? "further flows" CHECK_HERE : "all flows");
+	check_tell(obj, "object", "max_flows %s", max_flows);
+	check_tell(obj, "advice", "chimneyctl set max_flows NUMBER");
 	return DONE;
 }
 
@@ -184,10 +184,11 @@ static int check_ports(struct check *check)
 		if (!strcmp(ports, "all"))
 			continue;
 		obj = check_finding(check, CHIMNEY_PORTS);
-		tell(obj, "scope", "flows with another %s port", ends[i]);
-		tell(obj, "object", "%s %s", knob, ports);
-		tell(obj, "advice", "chimneyctl port add %s PORTS, or set %s all",
-		     ends[i], knob);
+		check_tell(obj, "scope", "flows with another %s port", ends[i]);
+		check_tell(obj, "object", "%s %s", knob, ports);
+		check_tell(obj, "advice",
+			   "chimneyctl port add %s PORTS, or set %s all",
+			   ends[i], knob);
 	}
 	return DONE;
 }
@@ -201,9 +202,9 @@ static int check_cgroups(struct check *check)
 	if (err || !strcmp(cgroups, "all"))
 		return err;
 	obj = check_finding(check, CHIMNEY_CGROUP);
-	tell(obj, "scope", "flows of another cgroup");
-	tell(obj, "object", "cgroups %s", cgroups);
-	tell(obj, "advice", "chimneyctl cgroup add PATH");
+	check_tell(obj, "scope", "flows of another cgroup");
+	check_tell(obj, "object", "cgroups %s", cgroups);
+	check_tell(obj, "advice", "chimneyctl cgroup add PATH");
 	return DONE;
 }
 

@@ -8,7 +8,7 @@
 
 #define CHECK_KNOB_LEN 4096 /* what a file in sysfs shows at most */
 
-#define HERE " of this namespace"
+#define CHECK_HERE " of this namespace"
 
 /**
  * struct check - what has been found so far, and what it was found with
@@ -29,7 +29,7 @@ struct check {
 };
 
 struct json_object *check_finding(struct check *check, unsigned int reason);
-void tell(struct json_object *obj, const char *key, const char *fmt, ...)
+void check_tell(struct json_object *obj, const char *key, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 int check_knob(const char *name, char *text);
 const char *check_family(__u16 family);

@@ -15,10 +15,11 @@ static void tell_process(struct json_object *obj, const char *what, __u32 inode,
 	unsigned long pid = socket_process(inode, name, sizeof(name));
 
 	if (pid)
-		tell(obj, "object", "%s %s (pid %lu)%s", what, name, pid, where);
+		check_tell(obj, "object", "%s %s (pid %lu)%s", what, name, pid,
+			   where);
 	else
-		tell(obj, "object", "%s of a process out of sight%s", what,
-		     where);
+		check_tell(obj, "object", "%s of a process out of sight%s",
+			   what, where);
 }
 
 /*
@@ -46,14 +47,16 @@ static void capture_found(const struct capture *capture, void *data)
 	}
 	obj = check_finding(check, CHIMNEY_CAPTURE);
 	if (link)
-		tell(obj, "scope", "%s by %s%s%s",
-		     capture->family ? check_family(capture->family) : "flows",
-		     link->name, above ? " and the devices above it" : "", which);
+		check_tell(obj, "scope", "%s by %s%s%s",
+			   capture->family ? check_family(capture->family) :
+					     "flows",
+			   link->name, above ? " and the devices above it" : "",
+			   which);
 	else
-		tell(obj, "scope", "%s" HERE "%s",
-		     check_family(capture->family), which);
+		check_tell(obj, "scope", "%s" CHECK_HERE "%s",
+			   check_family(capture->family), which);
 	tell_process(obj, "capture", capture->inode, where);
-	tell(obj, "advice", "end it: flows come back by themselves");
+	check_tell(obj, "advice", "end it: flows come back by themselves");
 }
 
 /**
@@ -105,11 +108,11 @@ int check_raw_sockets(struct check *check)
 			    protocol != IPPROTO_TCP)
 				continue;
 			obj = check_finding(check, CHIMNEY_RAW_SOCKET);
-			tell(obj, "scope", "%s" HERE,
-			     check_family(tables[i].family));
+			check_tell(obj, "scope", "%s" CHECK_HERE,
+				   check_family(tables[i].family));
 			tell_process(obj, "raw TCP socket", inode, "");
-			tell(obj, "advice",
-			     "end it: flows come back by themselves");
+			check_tell(obj, "advice",
+				   "end it: flows come back by themselves");
 		}
 		fclose(file);
 	}

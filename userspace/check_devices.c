@@ -127,23 +127,25 @@ static void check_enabled(struct check *check, const struct net_link *link,
 		return;
 	driver = link_driver(check, link);
 	obj = check_finding(check, CHIMNEY_DEVICE);
-	tell(obj, "scope", "flows by %s", link->name);
+	check_tell(obj, "scope", "flows by %s", link->name);
 	if (!ethernet)
 		why = "not Ethernet";
 	else
 		why = enabled ? "mode l3s" : "off";
-	tell(obj, "object", "device %s driver %s: %s", link->name, driver, why);
+	check_tell(obj, "object", "device %s driver %s: %s", link->name, driver,
+		   why);
 	if (!ethernet)
-		tell(obj, "advice", "none: only Ethernet devices are served");
+		check_tell(obj, "advice",
+			   "none: only Ethernet devices are served");
 	else if (enabled)
-		tell(obj, "advice", "use ipvlan in mode l2 or l3");
+		check_tell(obj, "advice", "use ipvlan in mode l2 or l3");
 	else if (lists(drivers, driver))
-		tell(obj, "advice", "chimneyctl%s set dev %s on", check->netns,
-		     link->name);
+		check_tell(obj, "advice", "chimneyctl%s set dev %s on",
+			   check->netns, link->name);
 	else
-		tell(obj, "advice",
-		     "chimneyctl%s set dev %s on (its driver is not among those with a test)",
-		     check->netns, link->name);
+		check_tell(obj, "advice",
+			   "chimneyctl%s set dev %s on (its driver is not among those with a test)",
+			   check->netns, link->name);
 }
 
 static void check_vrf(struct check *check, const struct net_link *link)
@@ -154,10 +156,10 @@ static void check_vrf(struct check *check, const struct net_link *link)
 	if (!link->in_vrf)
 		return;
 	obj = check_finding(check, CHIMNEY_VRF);
-	tell(obj, "scope", "flows by %s", link->name);
-	tell(obj, "object", "device %s in VRF %s", link->name,
-	     vrf ? vrf->name : "unknown");
-	tell(obj, "advice", "take it out of the VRF");
+	check_tell(obj, "scope", "flows by %s", link->name);
+	check_tell(obj, "object", "device %s in VRF %s", link->name,
+		   vrf ? vrf->name : "unknown");
+	check_tell(obj, "advice", "take it out of the VRF");
 }
 
 static void check_speed(struct check *check, const struct net_link *link,
@@ -175,9 +177,9 @@ static void check_speed(struct check *check, const struct net_link *link,
 	if (speed <= 0 || speed >= least)
 		return;
 	obj = check_finding(check, CHIMNEY_SPEED);
-	tell(obj, "scope", "flows by %s", link->name);
-	tell(obj, "object", "device %s speed %ld", link->name, speed);
-	tell(obj, "advice", "chimneyctl set automatic_speed %ld", speed);
+	check_tell(obj, "scope", "flows by %s", link->name);
+	check_tell(obj, "object", "device %s speed %ld", link->name, speed);
+	check_tell(obj, "advice", "chimneyctl set automatic_speed %ld", speed);
 }
 
 /**

@@ -80,13 +80,14 @@ static void policy_found(const struct policy *policy, void *data)
 	prefix_text(sel->family, &sel->daddr, sel->prefixlen_d, dst);
 	scope = policy_scope(check, policy, src, dst);
 	obj = check_finding(check, blocks && out ? CHIMNEY_ROUTE : CHIMNEY_IPSEC);
-	tell(obj, "scope", "%s", scope ?: "flows");
+	check_tell(obj, "scope", "%s", scope ?: "flows");
 	free(scope);
-	tell(obj, "object", "xfrm policy dir %s src %s dst %s priority %u%s",
-	     out ? "out" : "in", src, dst, info->priority,
-	     blocks ? " action block" : "");
-	tell(obj, "advice",
-	     "delete it, or let it cover less: other flows are not concerned");
+	check_tell(obj, "object",
+		   "xfrm policy dir %s src %s dst %s priority %u%s",
+		   out ? "out" : "in", src, dst, info->priority,
+		   blocks ? " action block" : "");
+	check_tell(obj, "advice",
+		   "delete it, or let it cover less: other flows are not concerned");
 }
 
 /**

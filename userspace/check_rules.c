@@ -54,21 +54,22 @@ int check_packet_rules(struct check *check)
 	bpf_map_lookup_elem(map, &netns, &walks);
 	if (walks.known != walks.begun) {
 		obj = check_finding(check, CHIMNEY_UNKNOWN_HOOK);
-		tell(obj, "scope", "all flows" HERE);
-		tell(obj, "object", "netfilter hook %s", walks.hook);
-		tell(obj, "advice",
-		     "take it away: nobody can tell what it does with packets");
+		check_tell(obj, "scope", "all flows" CHECK_HERE);
+		check_tell(obj, "object", "netfilter hook %s", walks.hook);
+		check_tell(obj, "advice",
+			   "take it away: nobody can tell what it does with packets");
 	}
 	if (walks.clean != walks.begun) {
 		obj = check_finding(check, CHIMNEY_PACKET_RULES);
-		tell(obj, "scope", "%s",
-		     walks.clean_established == walks.begun ?
-			     "flows" HERE " that conntrack does not hold" :
-			     "all flows" HERE);
-		tell(obj, "object",
-		     "a rule that tells packets of a flow apart, or a set that changes by itself");
-		tell(obj, "advice",
-		     "look for packet-rules in the README, and then in nft list ruleset, iptables-save, ip6tables-save");
+		check_tell(obj, "scope", "%s",
+			   walks.clean_established == walks.begun ?
+				   "flows" CHECK_HERE
+				   " that conntrack does not hold" :
+				   "all flows" CHECK_HERE);
+		check_tell(obj, "object",
+			   "a rule that tells packets of a flow apart, or a set that changes by itself");
+		check_tell(obj, "advice",
+			   "look for packet-rules in the README, and then in nft list ruleset, iptables-save, ip6tables-save");
 	}
 	close(map);
 	return DONE;
@@ -85,8 +86,8 @@ static void hook_found(const struct hook *hook, void *data)
 		*late = json_object_new_array();
 	} else if (hook->priority == INT_MAX && *hook->chain) {
 		obj = json_object_new_object();
-		tell(obj, "object", "chain %s of table %s at priority %d",
-		     hook->chain, hook->table, hook->priority);
+		check_tell(obj, "object", "chain %s of table %s at priority %d",
+			   hook->chain, hook->table, hook->priority);
 		json_object_array_add(*late, obj);
 	}
 }
@@ -101,12 +102,12 @@ static int check_hooks(struct check *check, int family, int number,
 	err = hooks_each(family, number, dev, hook_found, &late);
 	for (i = 0; i < json_object_array_length(late); i++) {
 		obj = check_finding(check, CHIMNEY_LATE_RULES);
-		tell(obj, "scope", "%s", scope);
+		check_tell(obj, "scope", "%s", scope);
 		add_text(obj, "object",
 			 text_of(json_object_array_get_idx(late, i), "object",
 				 NULL));
-		tell(obj, "advice",
-		     "use another priority, or load these rules anew after the gate");
+		check_tell(obj, "advice",
+			   "use another priority, or load these rules anew after the gate");
 	}
 	json_object_put(late);
 	return err;
@@ -131,7 +132,7 @@ int check_late_rules(struct check *check)
 	int err = 0;
 
 	for (i = 0; i < ARRAY_SIZE(families); i++) {
-		snprintf(scope, sizeof(scope), "%s" HERE,
+		snprintf(scope, sizeof(scope), "%s" CHECK_HERE,
 			 check_family(families[i]));
 		for (n = 0; !err && n < ARRAY_SIZE(numbers); n++)
 			err = check_hooks(check, families[i], numbers[n], NULL,
@@ -177,10 +178,10 @@ int check_rule_modules(struct check *check)
 		    what != RULE_MODULE_UNKNOWN)
 			continue;
 		obj = check_finding(check, CHIMNEY_UNKNOWN_RULES);
-		tell(obj, "scope", "all flows");
-		tell(obj, "object", "module %s", name);
-		tell(obj, "advice",
-		     "chimneyctl gate replace, with the module loaded if that can be watched, without it if not");
+		check_tell(obj, "scope", "all flows");
+		check_tell(obj, "object", "module %s", name);
+		check_tell(obj, "advice",
+			   "chimneyctl gate replace, with the module loaded if that can be watched, without it if not");
 	}
 	close(map);
 	return DONE;
@@ -230,17 +231,20 @@ int check_ipvs(struct check *check)
 		if (!strcmp(protocol, "TCP") &&
 		    service_text(digits, service, sizeof(service))) {
 			obj = check_finding(check, CHIMNEY_IPVS);
-			tell(obj, "scope", "flows balanced for %s", service);
-			tell(obj, "object", "IPVS service %s", service);
+			check_tell(obj, "scope", "flows balanced for %s",
+				   service);
+			check_tell(obj, "object", "IPVS service %s", service);
 		} else if (!strcmp(protocol, "FWM")) {
 			mark = strtoul(digits, NULL, 16);
 			obj = check_finding(check, CHIMNEY_IPVS);
-			tell(obj, "scope", "flows balanced for mark %u", mark);
-			tell(obj, "object", "IPVS service of mark %u", mark);
+			check_tell(obj, "scope", "flows balanced for mark %u",
+				   mark);
+			check_tell(obj, "object", "IPVS service of mark %u",
+				   mark);
 		} else {
 			continue;
 		}
-		tell(obj, "advice", "none, as long as this host balances");
+		check_tell(obj, "advice", "none, as long as this host balances");
 	}
 	fclose(file);
 	return DONE;
@@ -278,12 +282,12 @@ static void check_cgroup_program(struct check *check, const char *full)
 	for (i = 0; i < nr && i < ARRAY_SIZE(ids); i++) {
 		program_name(ids[i], name, sizeof(name));
 		obj = check_finding(check, CHIMNEY_CGROUP_BPF);
-		tell(obj, "scope", "flows of cgroup %s and those below",
-		     *path ? path : "/");
-		tell(obj, "object", "BPF program %s (id %u) on its egress",
-		     name, ids[i]);
-		tell(obj, "advice",
-		     "detach it; systemd's are for IPAddressAllow, IPAddressDeny and IPAccounting of the unit");
+		check_tell(obj, "scope", "flows of cgroup %s and those below",
+			   *path ? path : "/");
+		check_tell(obj, "object",
+			   "BPF program %s (id %u) on its egress", name, ids[i]);
+		check_tell(obj, "advice",
+			   "detach it; systemd's are for IPAddressAllow, IPAddressDeny and IPAccounting of the unit");
 	}
 }
 
