@@ -8,6 +8,7 @@
  * last of all ingress hooks, so that nftables' netdev chains still decide.
  */
 #include <linux/hashtable.h>
+#include <linux/if_macvlan.h>
 #include <linux/module.h>
 #include <linux/rtnetlink.h>
 
@@ -73,6 +74,11 @@ struct chimney_dev *chimney_dev_get(const struct net_device *dev)
 	return cdev;
 }
 
+static bool chimney_dev_is_kind(const struct net_device *dev, const char *kind)
+{
+	return dev->rtnl_link_ops && !strcmp(dev->rtnl_link_ops->kind, kind);
+}
+
 static int chimney_dev_l3_handler(struct net_device *lower,
 				  struct netdev_nested_priv *priv)
 {
@@ -92,10 +98,45 @@ bool chimney_dev_passed_by(struct net_device *dev)
 {
 	struct netdev_nested_priv priv = {};
 
-	return dev->rtnl_link_ops &&
-	       !strcmp(dev->rtnl_link_ops->kind, "ipvlan") &&
+	return chimney_dev_is_kind(dev, "ipvlan") &&
 	       netdev_walk_all_lower_dev_rcu(dev, chimney_dev_l3_handler,
 					     &priv);
+}
+
+/**
+ * chimney_dev_taken() - does another device take what this one receives?
+ * @dev: the device
+ *
+ * A bridge, bond or team of which it is a port, a macvtap's reader, MACsec: each
+ * has an rx_handler, which comes after the hook and decides what becomes of the
+ * packet, where other rules may wait for it.  Those of macvlan and ipvlan take
+ * what is for the devices above and leave the rest, but for macvlan's modes
+ * passthru, which takes all, and source, which goes by the sender.
+ *
+ * Context: RCU read side.
+ */
+bool chimney_dev_taken(struct net_device *dev)
+{
+	bool leaves_rest = false;
+	struct list_head *iter;
+	struct net_device *upper;
+	enum macvlan_mode mode;
+
+	if (!rcu_access_pointer(dev->rx_handler))
+		return false;
+	netdev_for_each_upper_dev_rcu(dev, upper, iter) {
+		if (netif_is_macvlan(upper) && netif_is_macvlan_port(dev)) {
+			mode = ((struct macvlan_dev *)netdev_priv(upper))->mode;
+			if (mode == MACVLAN_MODE_PASSTHRU ||
+			    mode == MACVLAN_MODE_SOURCE)
+				return true;
+			leaves_rest = true;
+		} else if (chimney_dev_is_kind(upper, "ipvlan") ||
+			   chimney_dev_is_kind(upper, "ipvtap")) {
+			leaves_rest = true;
+		}
+	}
+	return !leaves_rest;
 }
 
 static void chimney_dev_free(struct rcu_head *rcu)
@@ -373,12 +414,36 @@ static void chimney_dev_del(struct net_device *dev)
 	mutex_unlock(&chimney_mutex);
 }
 
+/*
+ * A device may have changed its mode, and with it what it takes of that below.
+ * Flows leave the path when what they receive is another's by now.
+ */
+static void chimney_dev_mode_changed(struct net_device *dev)
+{
+	struct net_device *lower;
+	struct list_head *iter;
+	bool passed_by, taken;
+
+	ASSERT_RTNL();
+	rcu_read_lock();
+	passed_by = chimney_dev_passed_by(dev);
+	rcu_read_unlock();
+	if (passed_by)
+		chimney_flows_revoke_dev(dev, CHIMNEY_DEVICE);
+	netdev_for_each_lower_dev(dev, lower, iter) {
+		rcu_read_lock();
+		taken = chimney_dev_taken(lower);
+		rcu_read_unlock();
+		if (taken)
+			chimney_flows_revoke_dev(lower, CHIMNEY_RX_HANDLER);
+	}
+}
+
 static int chimney_dev_event(struct notifier_block *nb, unsigned long event,
 			     void *ptr)
 {
 	struct net_device *dev = netdev_notifier_info_to_dev(ptr);
 	struct chimney_dev *cdev;
-	bool passed_by;
 
 	switch (event) {
 	case NETDEV_REGISTER:
@@ -391,16 +456,13 @@ static int chimney_dev_event(struct notifier_block *nb, unsigned long event,
 	case NETDEV_CHANGE:
 		rcu_read_lock();
 		cdev = chimney_dev_find(dev);
-		passed_by = chimney_dev_passed_by(dev);
 		rcu_read_unlock();
 		/* the RTNL keeps it */
 		if (cdev) {
 			chimney_dev_speed(cdev);
 			chimney_dev_regrouped(cdev);
 		}
-		/* it may have changed its mode */
-		if (passed_by)
-			chimney_flows_revoke_dev(dev, CHIMNEY_DEVICE);
+		chimney_dev_mode_changed(dev);
 		break;
 	case NETDEV_GOING_DOWN:
 	case NETDEV_DOWN:

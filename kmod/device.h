@@ -65,6 +65,7 @@ struct chimney_dev {
 struct chimney_dev *chimney_dev_find(const struct net_device *dev);
 struct chimney_dev *chimney_dev_get(const struct net_device *dev);
 bool chimney_dev_passed_by(struct net_device *dev);
+bool chimney_dev_taken(struct net_device *dev);
 void chimney_dev_sum(const struct chimney_dev *cdev,
 		     struct chimney_dev_stats *sum);
 void chimney_dev_put(struct chimney_dev *cdev);

@@ -161,6 +161,8 @@ static u64 route_reasons(const struct dst_entry *dst, u16 family)
 	cdev = chimney_dev_find(dev);
 	if (!cdev || !READ_ONCE(cdev->enable) || chimney_dev_passed_by(dst->dev))
 		reasons |= CHIMNEY_MASK(DEVICE);
+	if (chimney_dev_taken(dst->dev))
+		reasons |= CHIMNEY_MASK(RX_HANDLER);
 	return reasons;
 }
 

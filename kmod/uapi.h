@@ -50,6 +50,8 @@ enum chimney_state {
 	X(MODE, "mode", "mode is disabled, or was changed a moment ago")       \
 	X(DEVICE, "device",						       \
 	  "chimney is off on its device, or does not serve that kind")	       \
+	X(RX_HANDLER, "rx-handler",					       \
+	  "another device takes what its device receives (bridge, bond, tap ...)") \
 	X(PORTS, "ports",						       \
 	  "its ports are not of those chosen (local_ports, remote_ports)")     \
 	X(CGROUP, "cgroup",						       \

@@ -6,7 +6,7 @@
 #     [eth0 192.0.2.1  2001:db8::1] ------ [eth0 192.0.2.2  2001:db8::2]
 #
 # The wire is a pair of virtio NICs on one QEMU hub (topology hub), one of other NICs likewise (topology e1000e, igb,
-# vmxnet3, rtl8139), or a veth pair (topology veth).
+# vmxnet3, rtl8139, virtio-plain, virtio-mq: see vm), or a veth pair (topology veth).
 # A test sources this file, calls `topology` and `gate_load`, and ends with ktap_finished; cleanup is automatic.
 
 DIR=$(dirname "$(readlink -f "$0")")
@@ -75,7 +75,8 @@ not() { ! "$@"; }
 nic() { # MODEL 1|2: the device that vm has given this MAC address
 	local mac
 	case $1 in
-	hub) mac=c1 ;; e1000e) mac=c2 ;; igb) mac=c3 ;; vmxnet3) mac=c4 ;; rtl8139) mac=c5 ;;
+	hub) mac=c1 ;; e1000e) mac=c2 ;; igb) mac=c3 ;; vmxnet3) mac=c4 ;; rtl8139) mac=c5 ;; virtio-plain) mac=c6 ;;
+	virtio-mq) mac=c7 ;;
 	esac
 	ip -br link | awk -v mac="52:54:00:$mac:00:0$2" '$3 == mac { print $1 }'
 }
@@ -89,7 +90,7 @@ cable() {
 
 reachable() { until_true a ping -q -c 1 -W 1 $B4 >/dev/null && until_true a ping -q -c 1 -W 1 $B6 >/dev/null; }
 
-# topology hub|e1000e|igb|vmxnet3|rtl8139|veth: makes the two hosts.
+# topology NIC|veth: makes the two hosts.
 topology() {
 	# no tunl0, gre0, ... in them, whatever tunnels somebody has used before
 	sysctl -qw net.core.fb_tunnels_only_for_init_net=2
