@@ -82,6 +82,24 @@ better() { # add|del
 		ip -n host-a -6 route "$1" $B6/128 via 2001:db8:1::fe dev eth1 src 2001:db8::1
 }
 
+# Likewise a route whose next hop is an object of its own.
+next_hop() {
+	a ip nexthop add id 1 via 192.0.2.254 dev eth0 && a ip -6 nexthop add id 2 via 2001:db8::fe dev eth0 &&
+		a ip route replace 203.0.113.0/24 nhid 1 src 192.0.2.1 &&
+		a ip -6 route replace 2001:db8:2::/64 nhid 2 src 2001:db8::1 || return
+	start && moves eth0 eth1 next_hops_by 198.51.100.254 2001:db8:1::fe eth1 &&
+		moves eth1 eth0 next_hops_by 192.0.2.254 2001:db8::fe eth0 && via 0 && goes_on && stop && a ip nexthop flush
+}
+next_hops_by() { a ip nexthop replace id 1 via "$1" dev "$3" && a ip -6 nexthop replace id 2 via "$2" dev "$3"; }
+
+# A rule of policy routing has another table looked up.
+policy_rule() {
+	a ip route add default via 198.51.100.254 dev eth1 src 192.0.2.1 table 7 &&
+		a ip -6 route add default via 2001:db8:1::fe dev eth1 src 2001:db8::1 table 7 &&
+		start && moves eth0 eth1 rules add && moves eth1 eth0 rules del && stop
+}
+rules() { a ip rule "$1" to $B4 lookup 7 && a ip -6 rule "$1" to $B6 lookup 7; }
+
 # The route changes when a flow has been judged by the rules for the old device, and is not yet offloaded.
 route_meanwhile() {
 	local port=32900 before
@@ -109,21 +127,33 @@ early_demux() {
 in_host_for_route() { until_true in_host_for "$1" route; }
 
 multipath() {
-	start && ip -n host-a route replace 203.0.113.0/24 src 192.0.2.1 nexthop via 192.0.2.254 dev eth0 \
-		nexthop via 198.51.100.254 dev eth1 || return
+	start && a ip route replace 203.0.113.0/24 src 192.0.2.1 nexthop via 192.0.2.254 dev eth0 \
+		nexthop via 198.51.100.254 dev eth1 && a ip -6 route replace 2001:db8:2::/64 src 2001:db8::1 \
+		nexthop via 2001:db8::fe dev eth0 nexthop via 2001:db8:1::fe dev eth1 || return
 	goes_on && via 0 && goes_on && stop
 }
 
-# The gateway is another machine from now on, or the same with another NIC.
-gateway_mac() {
-	start && ip -n router link set a0 address 02:00:00:00:00:99 &&
-		ip -n host-a neigh replace 192.0.2.254 lladdr 02:00:00:00:00:99 dev eth0 nud reachable &&
-		ip -n host-a neigh replace 2001:db8::fe lladdr 02:00:00:00:00:99 dev eth0 nud reachable || return
-	goes_on && stop
+# The gateway is another machine from now on, or the same with another NIC: once that is known, nothing goes to the old one.
+gateway() { # MAC COMMAND...: which makes it known
+	local mac=$1 old before
+	shift
+	old=$(ip -n router -br link show dev a0 | awk '{ print $3 }')
+	a nft "add table netdev old { counter sent { }; chain c { type filter hook egress device eth0 priority 0
+		ether daddr $old tcp dport $PORT counter name sent; }; }" && start && (($(to_old) > 0)) &&
+		ip -n router link set a0 address "$mac" && "$@" && until_true known "$mac" && grace_period || return
+	before=$(to_old)
+	goes_on && say "segments to the old gateway: $before before, $(to_old) now" && [ "$(to_old)" = "$before" ] &&
+		a nft delete table netdev old && stop
+}
+to_old() { a nft -j list counter netdev old sent | jq '.nftables[1].counter.packets'; }
+known() { [ "$(a ip neigh show dev eth0 | grep -E '^(192.0.2.254|2001:db8::fe) ' | grep -c "$1")" = 2 ]; }
+gateway_mac() { gateway 02:00:00:00:00:99 told 02:00:00:00:00:99; }
+told() {
+	a ip neigh replace 192.0.2.254 lladdr "$1" dev eth0 nud reachable &&
+		a ip neigh replace 2001:db8::fe lladdr "$1" dev eth0 nud reachable
 }
 gateway_announces() {
-	r sysctl -qw net.ipv4.conf.a0.arp_notify=1 net.ipv6.conf.a0.ndisc_notify=1
-	start && ip -n router link set a0 address 02:00:00:00:00:98 && goes_on && stop
+	r sysctl -qw net.ipv4.conf.a0.arp_notify=1 net.ipv6.conf.a0.ndisc_notify=1 && gateway 02:00:00:00:00:98 true
 }
 
 # Somewhere on the way the MTU is lower now: full segments are too big, the router says so.
@@ -141,16 +171,19 @@ device_mtu() {
 	start && ip -n host-a link set eth0 mtu 1280 && goes_on && ip -n host-a link set eth0 mtu 1500 && goes_on && stop
 }
 
-# Without its address a host neither sends nor receives by it; with it, the connection goes on.
+# Without its address a host receives nothing by it; with it, the connection goes on.
 address_removed() {
-	local before status
-	start && ip -n host-a addr del 192.0.2.1/24 dev eth0 || return
-	before=$(received)
-	until_true silent $v4 && [ "$(received)" = "$before" ] && progress $v6
-	status=$?
-	ip -n host-a addr add 192.0.2.1/24 dev eth0 && via 0 && goes_on && stop && return $status
+	start && without 192.0.2.1/24 $v4 $v6 && without 2001:db8::1/64 $v6 $v4 && stop
 }
-received() { a ss -Htni "sport = :$v4" | grep -o 'bytes_received:[0-9]*'; }
+without() { # ADDRESS LPORT OTHER
+	local before status
+	ip -n host-a addr del "$1" dev eth0 || return
+	before=$(received "$2")
+	until_true silent "$2" && [ "$(received "$2")" = "$before" ] && progress "$3"
+	status=$?
+	a ip addr add "$1" dev eth0 nodad && via 0 && goes_on && return $status
+}
+received() { a ss -Htni "sport = :$1" | grep -o 'bytes_received:[0-9]*'; }
 # Nothing has come for a second.
 silent() { (($(a ss -Htni "sport = :$1" | grep -o 'lastrcv:[0-9]*' | cut -d: -f2) > 1000)); }
 
@@ -160,6 +193,9 @@ link_down_up() {
 	ip -n host-a addr add 2001:db8::1/64 dev eth0 nodad 2>/dev/null
 	until_true via 0 && goes_on && stop
 }
+
+# A device goes for good, and the route by it; there is another. Nothing comes after this.
+device_gone() { start && better add && goes_on && all on eth1 && ip -n host-a link del eth1 && goes_on && all on eth0 && stop; }
 
 features() {
 	local feature
@@ -199,8 +235,8 @@ device_name() { comes_under "oifname up9" "eth0 name up9" "up9 name eth0"; }
 device_group() { comes_under "oifgroup 9" "eth0 group 9" "eth0 group 0"; }
 
 ktap_print_header
-tests="route_replaced better_route route_meanwhile early_demux multipath gateway_mac gateway_announces path_mtu device_mtu"
-tests="$tests device_name device_group address_removed link_down_up features qdiscs"
+tests="route_replaced better_route next_hop policy_rule route_meanwhile early_demux multipath gateway_mac gateway_announces path_mtu device_mtu"
+tests="$tests device_name device_group address_removed link_down_up features qdiscs device_gone"
 ktap_set_plan "$(wc -w <<<"$tests")"
 routed && count eth0 && count eth1 && gate_load && listener || ktap_exit_fail_msg "topology"
 for t in $tests; do ktap_test_result "${t//_/ }" "$t"; done

@@ -38,10 +38,11 @@ failed() { echo $((MANY - $(cat $F/times))); } # so far
 
 # in_turn CHECK COMMAND...: COMMAND again and again, of whose allocations first one and then another fails, until there
 # are no more; after each time CHECK is told its status. All of the first ones have their turn, of the others every
-# eighth part.
+# sixteenth part; by `make check-debug LONG=1` all of them.
 in_turn() {
-	local n before status
-	for ((n = 1; ; n += 1 + n / 16)); do
+	local n before status part=16
+	! long || part=$MANY
+	for ((n = 1; ; n += 1 + n / part)); do
 		before=$(failed)
 		status=0
 		(echo $n >/proc/self/fail-nth && exec "${@:2}") >/dev/null 2>&1 || status=$?
@@ -75,6 +76,50 @@ gate_attached() {
 	until_true gate_is none && all progress
 }
 gate() { chimneyctl gate unload && in_turn gate_attached "${idle_gate[@]}" && chimneyctl gate load; }
+
+# A knob has the new value or the old one, and no other.
+knob_is() { # STATUS
+	local want=$old
+	[ "$1" != 0 ] || want=$new
+	[ "$(cat "$knob")" = "$want" ] && echo "$back" >"$knob" && [ "$(cat "$knob")" = "$old" ]
+}
+knobs() {
+	local knob word new old back
+	while read -r knob word new back; do
+		knob=/sys/kernel/chimney/$knob
+		old=$(cat "$knob")
+		[ "$new" != more ] || new=$old$'\n'${word#+}
+		in_turn knob_is sh -c "echo '$word' >$knob" || { say "$knob"; return 1; }
+	done <<-END
+		local_ports 1-65535 1-65535 all
+		remote_ports 1-65535 1-65535 all
+		cgroups +/ / all
+		drivers +dummy more -dummy
+	END
+	until_true all both_offloaded
+}
+
+# What is asked is answered, or it is said that it cannot be.
+answered() { ! grep -q . "$answer" || jq -e . "$answer" >/dev/null; }
+questions() {
+	local question
+	answer=$(mktemp)
+	for question in flows stats status; do
+		in_turn answered sh -c "chimneyctl -j $question >$answer" || { say "$question"; return 1; }
+	done
+	all both_offloaded
+}
+
+# More flows than the table was made for: it grows meanwhile, or does not.
+grows() { # PERCENT
+	many_start 7001 && fail "$1" && many open 200 $B4 7001 && many open 200 $B6 7001 && many exchange 20 || return
+	say "$(cat /sys/kernel/chimney/flows) flows while allocations fail"
+	fail 0
+	until_true all_many && many close && until_true all_gone
+}
+all_many() { many exchange 8 && flows_are 804; }
+all_gone() { flows_are 4; }
+flows_are() { [ "$(cat /sys/kernel/chimney/flows)" = "$1" ]; }
 
 start_all() { talk 28000 -s 20000 -i 10 -- $B4 && talk 28001 -s 20000 -i 10 -- $B6; }
 
@@ -111,7 +156,7 @@ load_again() { gate_load && callers_module && until_true all both_offloaded; }
 stop_all() { all talk_stop; }
 
 ktap_print_header
-ktap_set_plan 11
+ktap_set_plan 14
 modprobe -qr chimney
 echo 0 >$F/verbose && echo 32 >$F/stacktrace-depth && echo N >$F/ignore-gfp-wait && echo $MANY >$F/times && fail 0 &&
 	topology veth && listener && start_all || ktap_exit_fail_msg "set-up"
@@ -124,6 +169,9 @@ ktap_test_result "no memory for a flow: it stays in the host and comes later" no
 for percent in 2 10 30; do
 	ktap_test_result "busy flows, $percent per cent fail" busy $percent
 done
+ktap_test_result "400 connections, 30 per cent fail" grows 30
+ktap_test_result "knobs, one allocation after the other" knobs
+ktap_test_result "flows, stats and status asked, one allocation after the other" questions
 ktap_test_result "gate and module unload while busy, all fail" unload
 ktap_test_result "loaded again: flows are offloaded" load_again
 ktap_test_result "no byte was lost" stop_all

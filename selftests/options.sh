@@ -28,6 +28,12 @@ two_cables() {
 		ip -n host-a -6 route add default via 2001:db8:1::2 table 5
 }
 
+# A socket that is bound to eth0 has another route to eth1's network than the best.
+by_eth0() { # add|del
+	ip -n host-a route "$1" 198.51.100.0/24 dev eth0 metric 2000 &&
+		ip -n host-a -6 route "$1" 2001:db8:1::/64 via $B6 dev eth0 metric 2000
+}
+
 # watch HOST WAS IS: counts host-a's segments that match WAS and IS, as they leave host-a or arrive in host-b.
 watch() {
 	local hook=ingress match="tcp dport $PORT"
@@ -98,13 +104,6 @@ refused() {
 		now was && talk_stop $port
 }
 
-bound() {
-	port=$((port + 1))
-	talk_prepared $port opt SOL_SOCKET SO_BINDTODEVICE s:eth0 -- $B4 && until_true both_offloaded $port &&
-		opt SOL_SOCKET SO_BINDTODEVICE s: && progress $port && until_true both_offloaded $port &&
-		opt SOL_SOCKET SO_BINDTODEVICE s:eth0 && progress $port && until_true both_offloaded $port && talk_stop $port
-}
-
 # 14 is TCP_MD5SIG. Either end has its socket; segments between the two changes are sent again.
 key() { # KEY or nothing
 	local child
@@ -161,6 +160,16 @@ ecmp() {
 		a ip route replace 203.0.113.2 src $own via $B4 dev eth0 && all progress && all until_true offloaded &&
 		not on_device eth1 && all talk_stop
 }
+# Of a route that has more to say about packets than IP does: no flow is offloaded, and one that gets it leaves the path.
+encapsulated() {
+	local route=("$B4/32" dev eth0) encap=(encap ip id 5 dst 203.0.113.9)
+	port=$((port + 1))
+	a ip route add "${route[@]}" "${encap[@]}" && talk $port -s 2000 -i 10 -- $B4 && until_true kept_for tunnel &&
+		progress $port && kept_for tunnel && a ip route replace "${route[@]}" && until_true offloaded $port &&
+		a ip route replace "${route[@]}" "${encap[@]}" && off_path $port && until_true kept_for tunnel &&
+		progress $port && kept_for tunnel && a ip route del "${route[@]}" && until_true both_offloaded $port &&
+		talk_stop $port
+}
 all_talk() { for p in $ports; do talk "$p" -s 2000 -i 20 -- "$1" || return; done; }
 on_device() { for p in $ports; do [ "$(flow "$p" .dev)" != "$1" ] || return 0; done; return 1; }
 
@@ -174,8 +183,8 @@ rows() { # COMMAND: each line is a name and the arguments, which ktap_test_resul
 
 port=35000
 ktap_print_header
-ktap_set_plan 18
-two_cables && gate_load && listener && PORT=7002 listener -M || ktap_exit_fail_msg "topology"
+ktap_set_plan 20
+two_cables && by_eth0 add && gate_load && listener && PORT=7002 listener -M || ktap_exit_fail_msg "topology"
 v6=IPPROTO_IPV6
 rows obeyed <<END
 IP_TOS|$B4|b|ip dscp 0|ip dscp 18|SOL_IP IP_TOS 0x48|SOL_IP IP_TOS 0
@@ -185,19 +194,22 @@ IPV6_UNICAST_HOPS|$B6|b|ip6 hoplimit 64|ip6 hoplimit 33|$v6 IPV6_UNICAST_HOPS 33
 SO_PRIORITY|$B4|a|meta priority none|meta priority 0:5|SOL_SOCKET SO_PRIORITY 5|SOL_SOCKET SO_PRIORITY 0
 SO_MARK|$B4|a|meta mark 0|meta mark 6|SOL_SOCKET SO_MARK 6|SOL_SOCKET SO_MARK 0
 SO_MARK with a route, IPv4|$B4|b|iifname eth0|iifname eth1|SOL_SOCKET SO_MARK 5|SOL_SOCKET SO_MARK 0
+SO_BINDTODEVICE, IPv4|198.51.100.2|b|iifname eth1|iifname eth0|SOL_SOCKET SO_BINDTODEVICE s:eth0|SOL_SOCKET SO_BINDTODEVICE s:
+SO_BINDTODEVICE, IPv6|2001:db8:1::2|b|iifname eth1|iifname eth0|SOL_SOCKET SO_BINDTODEVICE s:eth0|SOL_SOCKET SO_BINDTODEVICE s:
 SO_MARK with a route, IPv6|$B6|b|iifname eth0|iifname eth1|SOL_SOCKET SO_MARK 5|SOL_SOCKET SO_MARK 0
 END
+by_eth0 del
 # hop-by-hop and destination options of padding alone
 rows refused <<END
 IP_OPTIONS|ip-options|$B4|ip hdrlength 5|ip hdrlength 6|SOL_IP IP_OPTIONS x:01010101|SOL_IP IP_OPTIONS x:
 IPV6_DSTOPTS|ip-options|$B6|exthdr dst missing|exthdr dst exists|$v6 IPV6_DSTOPTS x:0000010400000000|$v6 IPV6_DSTOPTS x:
 IPV6_HOPOPTS|ip-options|$B6|exthdr hbh missing|exthdr hbh exists|$v6 IPV6_HOPOPTS x:0000010400000000|$v6 IPV6_HOPOPTS x:
 END
-ktap_test_result "SO_BINDTODEVICE" bound
 ktap_test_result "TCP_MD5SIG" signed
 ktap_test_result "MPTCP, IPv4" mptcp $B4
 ktap_test_result "MPTCP, IPv6" mptcp $B6
 ktap_test_result "ECMP" ecmp
+ktap_test_result "a lightweight tunnel" encapsulated
 ktap_test_result "VRF, bound to it before the connection" vrf_before
 ktap_test_result "VRF, joined and left while busy" vrf_busy
 ktap_finished

@@ -33,6 +33,7 @@ wire() { # MODE
 	fi
 }
 
+declare -A teamd
 upper() { # HOST KIND MODE
 	if [ "$2" = bond ]; then
 		ip -n "$1" link add bond0 type bond mode "$3" miimon 20
@@ -42,6 +43,7 @@ upper() { # HOST KIND MODE
 	ip netns exec "$1" sh -c "mount -t tmpfs run /run && exec teamd -t team0 \
 		-c '{ \"runner\": { \"name\": \"$3\" }, \"link_watch\": { \"name\": \"ethtool\" } }'" >/dev/null 2>&1 &
 	pids+=($!)
+	teamd[$1]=$!
 	until_true ip -n "$1" link show dev team0 >/dev/null 2>&1
 }
 # A team takes no port that is up, and takes it up itself, as a bond does.
@@ -66,23 +68,42 @@ v4=30000
 start() { talk_both -s 3000 -i 25 && all_offloaded; }
 all_offloaded() { all until_true both_offloaded; }
 
-port_up() { ip -n host-a link set "$1" up && until_true works "$1"; }
-works() {
+works() { # HOST PORT
 	case $dev in
-	bond0) grep -A 1 "Slave Interface: $1" <(a cat /proc/net/bonding/bond0) | grep -q "MII Status: up" ;;
-	team0) a teamnl team0 ports | grep -q "$1: up" ;;
+	bond0) grep -A 1 "Slave Interface: $2" <(in_host_netns "$1" cat /proc/net/bonding/bond0) | grep -q "MII Status: up" ;;
+	team0) in_host_netns "$1" teamnl team0 ports | grep -q "$2: up" ;;
 	esac
 }
-has_failed() { not works "$1"; }
+in_host_netns() { nsenter --net=/run/netns/"$1" "${@:2}"; }
+has_failed() { not works "$@"; }
+all_work() { works host-a "$1" && works host-b "$1"; }
 
-# … one port fails, then the other while the first is back.
+# … a port fails here, then the other one at the other end, while the first is back.
 failover() {
-	local port
-	for port in port0 port1; do
-		ip -n host-a link set $port down && until_true has_failed $port && all progress && all_offloaded &&
-			port_up $port && all progress || return
-	done
+	local host port
+	while read -r host port; do
+		ip -n "$host" link set "$port" down && until_true has_failed "$host" "$port" && all progress && all_offloaded &&
+			ip -n "$host" link set "$port" up && until_true all_work "$port" && all progress || return
+	done <<<"$(printf '%s\n' "host-a port0" "host-b port1")"
 	all_offloaded
+}
+
+# … the administrator has another port carry everything, and the first one again.
+active() {
+	local port
+	for port in port1 port0; do
+		case $dev in
+		bond0) ip -n host-a link set bond0 type bond active_slave $port ;;
+		team0) nsenter --mount=/proc/${teamd[host-a]}/ns/mnt --net=/run/netns/host-a teamdctl team0 \
+			state item set runner.active_port $port ;;
+		esac && until_true is_active $port && all progress && all_offloaded || return
+	done
+}
+is_active() {
+	case $dev in
+	bond0) a grep -q "Currently Active Slave: $1" /proc/net/bonding/bond0 ;;
+	team0) [ "$(a teamnl team0 getoption activeport)" = "$(ip -n host-a -j link show dev "$1" | jq '.[].ifindex')" ] ;;
+	esac
 }
 
 # … a port leaves and comes back. That of a team goes down first: how soon teamd finds another is not our business.
@@ -91,7 +112,7 @@ release() {
 		ip -n host-a link set port0 down && ip -n host-b link set port0 down && all progress || return
 	fi
 	ip -n host-a link set port0 nomaster && ip -n host-b link set port0 nomaster && all progress && all_offloaded &&
-		enslave host-a port0 && enslave host-b port0 && until_true works port0 && all progress && all_offloaded
+		enslave host-a port0 && enslave host-b port0 && until_true all_work port0 && all progress && all_offloaded
 }
 
 on_dev() { [ "$(flow $v4 .dev)" = $dev ]; }
@@ -109,7 +130,7 @@ if long; then
 	modes[team]+=" roundrobin random broadcast"
 fi
 ktap_print_header
-ktap_set_plan $(($(wc -w <<<"${modes[*]}") * 3 + $(wc -w <<<"$most_used")))
+ktap_set_plan $(($(wc -w <<<"${modes[*]}") * 3 + $(wc -w <<<"$most_used") + 2))
 modprobe -q bonding max_bonds=0
 gate_load || ktap_exit_fail_msg "the gate"
 for kind in bond team; do
@@ -118,6 +139,8 @@ for kind in bond team; do
 		team $kind "$mode" && listener || ktap_exit_fail_msg "a $kind of mode $mode"
 		ktap_test_result "$kind $mode: offloaded on the $kind" eval "start && on_dev"
 		ktap_test_result "$kind $mode: failover" failover
+		[[ $mode != @(active-backup|activebackup) ]] ||
+			ktap_test_result "$kind $mode: another port is made the active one" active
 		[[ " $most_used " != *" $mode "* ]] ||
 			ktap_test_result "$kind $mode: a port is released and enslaved" release
 		ktap_test_result "$kind $mode: every byte is right" all talk_stop

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Virtual devices: a host's own flows are offloaded on VLAN, QinQ, bridge and macvlan devices; those of the containers
-# behind its bridge are forwarded, and none of the host's business.
+# Virtual devices: a host's own flows are offloaded on VLAN, QinQ, bridge and macvlan devices, also on NICs; those of the
+# containers behind its bridge are forwarded, and none of the host's business. More NICs under `make check-long`.
 #
 #     netns host-a                                              netns host-b
 #     [up0 203.0.113.1  2001:db8:1::1]                [up0 203.0.113.2  2001:db8:1::2]
@@ -12,6 +12,8 @@ source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
 upper() { # HOST KIND: up0 on eth0
 	case $2 in
+	bond) ip -n "$1" link add up0 type bond mode active-backup miimon 20 && ip -n "$1" link set eth0 down &&
+		ip -n "$1" link set eth0 master up0 ;;
 	vlan) ip -n "$1" link add up0 link eth0 type vlan id 100 ;;
 	qinq) ip -n "$1" link add mid0 link eth0 type vlan id 200 proto 802.1ad &&
 		ip -n "$1" link set mid0 up && ip -n "$1" link add up0 link mid0 type vlan id 100 ;;
@@ -20,9 +22,9 @@ upper() { # HOST KIND: up0 on eth0
 	esac
 }
 
-stack() { # KIND: the two hosts talk by up0 from here on
+stack() { # KIND NIC: the two hosts talk by up0 from here on
 	A4=192.0.2.1 B4=192.0.2.2 A6=2001:db8::1 B6=2001:db8::2
-	topology veth && upper host-a "$1" && upper host-b "$1" || return
+	topology "$2" && upper host-a "$1" && upper host-b "$1" || return
 	A4=203.0.113.1 B4=203.0.113.2 A6=2001:db8:1::1 B6=2001:db8:1::2
 	ip -n host-a addr add $A4/24 dev up0 && ip -n host-b addr add $B4/24 dev up0 &&
 		ip -n host-a addr add $A6/64 dev up0 nodad && ip -n host-b addr add $B6/64 dev up0 nodad &&
@@ -57,6 +59,17 @@ guest() {
 	((PIPESTATUS[0] == 0)) && [ -z "$(flow $theirs)" ] && offloaded $own && talk_stop $own
 }
 
+# The bridge gets another port instead of the one it has, at both ends.
+other_port() {
+	local port=$((port_next++)) host
+	cable host-a eth1 host-b eth1 && talk $port -s 10000 -i 50 -- $B4 && until_true both_offloaded $port || return
+	for host in host-a host-b; do
+		ip -n $host link set eth0 nomaster && ip -n $host link set eth1 up && ip -n $host link set eth1 master up0 ||
+			return
+	done
+	progress $port && until_true both_offloaded $port && talk_stop $port
+}
+
 # Rules of iptables may go by the port of a bridge that a packet comes by, and the next one may come by another. What they
 # are made of brings br_netfilter along, so that it is not loaded for the gate to watch it.
 by_port() {
@@ -73,17 +86,24 @@ by_port() {
 }
 
 port_next=31000
-kinds="vlan qinq bridge macvlan"
+kinds="vlan:veth qinq:veth bridge:veth macvlan:veth vlan:e1000e bond:virtio-mq"
+if long; then
+	kinds+=" vlan:hub vlan:virtio-mq vlan:igb vlan:vmxnet3 vlan:rtl8139 qinq:igb bridge:hub bridge:e1000e macvlan:igb bond:e1000e"
+fi
 ktap_print_header
-ktap_set_plan $(($(wc -w <<<"$kinds") * 3 + 2))
+ktap_set_plan $(($(wc -w <<<"$kinds") * 3 + 3))
 gate_load || ktap_exit_fail_msg "the gate"
 for kind in $kinds; do
-	stack "$kind" && listener || ktap_exit_fail_msg "$kind"
+	nic=${kind#*:}
+	stack "${kind%:*}" "$nic" && listener || ktap_exit_fail_msg "$kind"
+	kind=${kind%:veth}
 	ktap_test_result "$kind: IPv4" offloaded_on_up0 $B4
 	ktap_test_result "$kind: IPv6" offloaded_on_up0 $B6
 	ktap_test_result "$kind: the device below goes down and up" below_down_and_up
 	if [ "$kind" = bridge ]; then
 		ktap_test_result "a container behind the bridge" guest
+		ktap_test_result "another port of the bridge" other_port
+		# takes the bridges along with the module
 		ktap_test_result "a rule for a port of the bridge" by_port
 	fi
 	hosts_gone
