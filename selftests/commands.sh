@@ -105,7 +105,7 @@ v4=39200
 with_flows() {
 	local line
 	echo 0 >/sys/kernel/chimney/holddown_min
-	talk_both -s 3000 -i 20 || return
+	talk_both -s 20000 -i 20 || return
 	while read -r line <&3; do
 		neighbours && all until_true both_offloaded || { say "before: $line"; return 1; }
 		run "$line" >>"$tmp/chimney"

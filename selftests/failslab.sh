@@ -69,10 +69,10 @@ device_added() { ip link del veth-c 2>/dev/null || [ "$1" != 0 ]; }
 device() { in_turn device_added ip link add veth-c type veth peer name veth-d; }
 
 # Whatever is allocated for a gate is for that one, too, which is attached in a hundredth of the time.
-idle_gate=(bpftool struct_ops register "$DIR/idle_gate.bpf.o" /sys/fs/bpf/idle)
+idle_gate=("$DIR/idle_gate.py" "$DIR/idle_gate.bpf.o" /sys/fs/bpf/idle)
 gate_is() { [ "$(cat /sys/kernel/chimney/gate)" = "$1" ]; }
 gate_attached() {
-	if [ "$1" = 0 ]; then gate_is idle && rm -r /sys/fs/bpf/idle || return; fi
+	if [ "$1" = 0 ]; then gate_is idle && rm /sys/fs/bpf/idle || return; fi
 	until_true gate_is none && all progress
 }
 gate() { chimneyctl gate unload && in_turn gate_attached "${idle_gate[@]}" && chimneyctl gate load; }
