@@ -108,10 +108,11 @@ bool chimney_dev_passed_by(struct net_device *dev)
  * @dev: the device
  *
  * A bridge, bond or team of which it is a port, a macvtap's reader, MACsec: each
- * has an rx_handler, which comes after the hook and decides what becomes of the
- * packet, where other rules may wait for it.  Those of macvlan and ipvlan take
- * what is for the devices above and leave the rest, but for macvlan's modes
- * passthru, which takes all, and source, which goes by the sender.
+ * has an rx_handler, which comes after the hook and may take the packet, or a
+ * copy, to where other rules wait for it.  Some masters are linked before they
+ * have theirs.  The handlers of macvlan and ipvlan take what is for the devices
+ * above and leave the rest, but for macvlan's modes passthru, which takes all,
+ * and source, which goes by the sender.
  *
  * Context: RCU read side.
  */
@@ -122,11 +123,14 @@ bool chimney_dev_taken(struct net_device *dev)
 	struct net_device *upper;
 	enum macvlan_mode mode;
 
+	if (netdev_master_upper_dev_get_rcu(dev))
+		return true;
 	if (!rcu_access_pointer(dev->rx_handler))
 		return false;
 	netdev_for_each_upper_dev_rcu(dev, upper, iter) {
-		if (netif_is_macvlan(upper) && netif_is_macvlan_port(dev)) {
-			mode = ((struct macvlan_dev *)netdev_priv(upper))->mode;
+		if (netif_is_macvlan(upper)) {
+			mode = READ_ONCE(((struct macvlan_dev *)
+					  netdev_priv(upper))->mode);
 			if (mode == MACVLAN_MODE_PASSTHRU ||
 			    mode == MACVLAN_MODE_SOURCE)
 				return true;
@@ -415,28 +419,26 @@ static void chimney_dev_del(struct net_device *dev)
 }
 
 /*
- * A device may have changed its mode, and with it what it takes of that below.
- * Flows leave the path when what they receive is another's by now.
+ * A device may have changed its mode, and with it what it takes of that below
+ * and whether others of its kind are passed by.  Flows leave the path when what
+ * they receive is another's by now; a port has none.
  */
 static void chimney_dev_mode_changed(struct net_device *dev)
 {
-	struct net_device *lower;
-	struct list_head *iter;
-	bool passed_by, taken;
+	struct list_head *lower_iter, *upper_iter;
+	struct net_device *lower, *upper;
 
 	ASSERT_RTNL();
 	rcu_read_lock();
-	passed_by = chimney_dev_passed_by(dev);
-	rcu_read_unlock();
-	if (passed_by)
-		chimney_flows_revoke_dev(dev, CHIMNEY_DEVICE);
-	netdev_for_each_lower_dev(dev, lower, iter) {
-		rcu_read_lock();
-		taken = chimney_dev_taken(lower);
-		rcu_read_unlock();
-		if (taken)
+	netdev_for_each_lower_dev(dev, lower, lower_iter) {
+		if (!netdev_master_upper_dev_get_rcu(lower) &&
+		    chimney_dev_taken(lower))
 			chimney_flows_revoke_dev(lower, CHIMNEY_RX_HANDLER);
+		netdev_for_each_upper_dev_rcu(lower, upper, upper_iter)
+			if (chimney_dev_passed_by(upper))
+				chimney_flows_revoke_dev(upper, CHIMNEY_DEVICE);
 	}
+	rcu_read_unlock();
 }
 
 static int chimney_dev_event(struct notifier_block *nb, unsigned long event,

@@ -6,7 +6,7 @@
 #     [eth0 192.0.2.1  2001:db8::1] ------ [eth0 192.0.2.2  2001:db8::2]
 #
 # The wire is a pair of virtio NICs on one QEMU hub (topology hub), one of other NICs likewise (topology e1000e, igb,
-# vmxnet3, rtl8139, virtio-plain, virtio-mq: see vm), or a veth pair (topology veth).
+# vmxnet3, rtl8139, virtio-plain; virtio-mq is on a bridge: see vm), or a veth pair (topology veth).
 # A test sources this file, calls `topology` and `gate_load`, and ends with ktap_finished; cleanup is automatic.
 
 DIR=$(dirname "$(readlink -f "$0")")

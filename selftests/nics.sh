@@ -50,16 +50,22 @@ changes() {
 		all talk_stop
 		return
 	fi
-	if a ethtool -G eth0 rx 256 tx 256 2>/dev/null; then
-		say "rings"
-		goes_on || return
+	local rings queues
+	rings=$(rings)
+	if a ethtool -G eth0 rx 128 tx 128 2>/dev/null; then
+		say "rings: ${rings:-none}, then $(rings)"
+		# shellcheck disable=SC2086 # words
+		[ "$(rings)" = "rx 128 tx 128" ] && goes_on && a ethtool -G eth0 $rings && goes_on || return
 	fi
-	if a ethtool -L eth0 combined 2 2>/dev/null; then
-		say "queues"
-		goes_on && a ethtool -L eth0 combined 1 && goes_on || return
+	queues=$(queues)
+	if a ethtool -L eth0 combined $((3 - queues)) 2>/dev/null; then
+		say "queues: $queues, then $(queues)"
+		goes_on && a ethtool -L eth0 combined "$queues" && goes_on || return
 	fi
 	ip -n host-a link set eth0 mtu 1400 && goes_on && ip -n host-a link set eth0 mtu 1500 && goes_on && all talk_stop
 }
+rings() { a ethtool -g eth0 2>/dev/null | awk '/^Current/ { now = 1 } now && /^(RX|TX):/ { print tolower($1), $2 }' | tr -d : | xargs; }
+queues() { a ethtool -l eth0 2>/dev/null | awk '/^Current/ { now = 1 } now && /^Combined:/ { print $2 + 0 }'; }
 goes_on() { all progress && all until_true both_offloaded; }
 
 # SO_BUSY_POLL (46): who waits for data takes it from the NIC's queue himself, before the connection, not, and while busy.
@@ -86,11 +92,17 @@ declare -A features=([hub]="no-$CSUM no-$TSO4 $MRG_RXBUF no-$MQ $EVENT_IDX" [vir
 	[virtio-mq]="$CSUM $TSO4 $MRG_RXBUF $MQ $EVENT_IDX")
 has_features() {
 	local all bit
+	(($# > 0)) || return 0
 	all=$(ip netns exec host-a cat /sys/class/net/eth0/device/features)
 	for bit; do [ "${all:${bit#no-}:1}" = "$([ "$bit" = "${bit#no-}" ] && echo 1 || echo 0)" ] || return; done
 }
 # shellcheck disable=SC2086 # words
-is_itself() { is_driven_by "$1" && has_features ${features[$model]:-} && on_by_default; }
+is_itself() {
+	is_driven_by "$1" && has_features ${features[$model]:-} && on_by_default &&
+		{ [ $model != virtio-mq ] || [ "$(queues)" = 2 ]; }
+}
+# it has begun with as many queues as there were processors then
+two_queues() { a ethtool -L eth0 combined 2 && b ethtool -L eth0 combined 2; }
 
 port_next=29000
 models="hub virtio-plain virtio-mq e1000e igb vmxnet3 rtl8139"
@@ -101,7 +113,7 @@ ktap_print_header
 ktap_set_plan $((cases + 1))
 gate_load || ktap_exit_fail_msg "the gate"
 for model in $models; do
-	modprobe "${driver[$model]:-virtio_net}" && topology "$model" && listener ||
+	modprobe "${driver[$model]:-virtio_net}" && topology "$model" && listener && { [ $model != virtio-mq ] || two_queues; } ||
 		ktap_exit_fail_msg "topology $model"
 	ktap_test_result "$model: on by default" is_itself "${driver[$model]:-virtio_net}"
 	ktap_test_result "$model: IPv4, small messages" takes_path $B4 1 1000

@@ -57,7 +57,7 @@ marked() { info "$1" | grep -q ' delivered_ce:[1-9]'; }
 # Congestion controls while they are busy, and from the start at both ends: the four that are used most; under `make
 # check-long`, all that the kernel has.
 controls() {
-	modprobe -qa tcp_bbr tcp_dctcp
+	modprobe -a tcp_bbr tcp_dctcp || return
 	# shellcheck disable=SC2046 # words
 	! long || modprobe -qa $(find "/lib/modules/$(uname -r)/kernel/net/ipv4" -name 'tcp_*.ko*' -printf '%f\n' | sed 's/\.ko.*//')
 	names=$(sysctl -n net.ipv4.tcp_available_congestion_control)
@@ -67,6 +67,7 @@ controls() {
 }
 congestion() {
 	local name
+	[ -n "${names:-}" ] || return
 	for name in $names; do
 		all set_congestion "$name" && all progress && all until_true both_offloaded || { say "$name"; return 1; }
 	done

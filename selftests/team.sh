@@ -90,8 +90,10 @@ failover() {
 
 # … the administrator has another port carry everything, and the first one again.
 active() {
-	local port
-	for port in port1 port0; do
+	local port others="port1 port0"
+	if is_active port1; then others="port0 port1"; fi
+	for port in $others; do
+		not is_active $port || return
 		case $dev in
 		bond0) ip -n host-a link set bond0 type bond active_slave $port ;;
 		team0) nsenter --mount=/proc/${teamd[host-a]}/ns/mnt --net=/run/netns/host-a teamdctl team0 \

@@ -63,6 +63,7 @@ storm() {
 	pids+=("$storm")
 }
 
+churned() { grep -c "^talk: 40000 bytes" "$churned"; }
 some_offloaded() { (($(cat /sys/kernel/chimney/flows) > 0)); }
 
 # mixed N: every second time there are flows on the path, the others come as soon as there is a gate.
@@ -79,8 +80,8 @@ mixed() {
 	done
 	kill $storm && { wait $storm || :; } && mode enabled || return
 	kill $connections || { sed 's/^/# /' "$churned"; return 1; }
-	say "$1 times, $held of them with flows on the path; $(grep -c "^talk: 40000 bytes" "$churned") connections have come and gone"
-	a tc qdisc del dev eth0 root && talk_stop $STREAM && until_true all offloaded
+	say "$1 times, $held of them with flows on the path; $(churned) connections have come and gone"
+	(($(churned) > 0)) && a tc qdisc del dev eth0 root && talk_stop $STREAM && until_true all offloaded
 }
 
 stop_all() { all talk_stop; }
